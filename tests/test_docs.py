@@ -190,7 +190,9 @@ def test_the_code_in_the_guides_runs(guide: str, code: str, tmp_path: Path):
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    # Alerts are evaluated every five seconds by the clock: whether a program of a second meets one is chance.
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("alert ")]
+    assert (done.returncode, errors) == (0, [])
 
 
 def test_the_web_service_of_the_guide_answers_and_streams_and_says_whether_it_is_ready(tmp_path: Path):

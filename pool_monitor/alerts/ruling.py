@@ -23,6 +23,7 @@ from pool_monitor.alerts.rule import (
     SloBurn,
     Threshold,
 )
+from pool_monitor.alerts.rule_file.shape import alerts_named, leaves
 
 _WORDS = 500
 """Characters of the reason why a rule fails."""
@@ -150,30 +151,16 @@ def measure_of(kind: Kind | Condition) -> str:
     return f"{kind.__struct_config__.tag}({inner})"
 
 
-def _measures(kind: Kind | Condition) -> bool:
+def _measures(kind: Kind) -> bool:
     """Whether *kind* reads metrics. Findings and alerts are there only while something is bad: that one is not there is
     no missing value.
     """
-    match kind:
-        case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
-            return any(map(_measures, conditions))
-        case Not(condition=condition):
-            return _measures(condition)
-        case _:
-            return not isinstance(kind, FindingIs | AlertFires)
+    return not all(isinstance(leaf, FindingIs | AlertFires) for _, leaf in leaves(kind))
 
 
-def names_in(kind: Kind | Condition) -> frozenset[str]:
+def names_in(kind: Kind) -> frozenset[str]:
     """Return the rules that *kind* names (`AlertFires`)."""
-    match kind:
-        case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
-            return frozenset().union(*map(names_in, conditions))
-        case Not(condition=condition):
-            return names_in(condition)
-        case AlertFires(alert=alert):
-            return frozenset({alert})
-        case _:
-            return frozenset()
+    return frozenset(alert for _, alert in alerts_named(kind))
 
 
 def in_order(rules: dict[str, CheckedRule]) -> list[str]:

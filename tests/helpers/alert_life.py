@@ -84,7 +84,7 @@ def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader, rules: S
         monitor="monitor",
         metrics=None,
         history=lambda: None,
-        snapshot=None,
+        snapshot_in_steps=None,
         record=lambda: None,
         degraded=lambda *said: say(f"degraded {said}"),
         recovered=lambda *said: say(f"recovered {said}"),
