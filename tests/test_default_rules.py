@@ -267,7 +267,7 @@ async def test_rules_about_a_real_pool_fire_and_end(tmp_path: Path):
 
         await killed()
         await eventually(lambda: pool.status().idle)
-        await made.go_on(5)
+        await made.go_on(10)
         assert made.active()["WorkerDied"] == "firing"
         flag.touch()
         await killed()
@@ -352,7 +352,7 @@ async def test_rules_about_the_history_fire_and_end(tmp_path: Path, monkeypatch:
     history = HistoryConfig(path=str(tmp_path / "history.db"), size_limit=8 * 2**20, flush_interval=0.02)
     usage, write = Store.usage, Store.write
     small = {"file_bytes": 8 * 2**20 - 1000, "disk_free": 4, "disk_total": 100}
-    async with service(pace=5, history=history) as made:
+    async with service(pace=2, history=history) as made:
 
         def view() -> HistoryView:
             found = made.monitor.snapshot().monitor.history

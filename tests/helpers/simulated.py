@@ -118,7 +118,7 @@ def _times(seconds: float, waited: float) -> dict[str, Any]:
 class Service:
     """Monitored pools on simulated time. Make it with `service`. Real ones among them live in real time.
 
-    Sensors measure and the monitor ticks every *pace* seconds.
+    Sensors measure and the monitor ticks every *pace* seconds, and rules are evaluated after five such times.
     """
 
     def __init__(self, monitor: Monitor, pools: Sequence[SimulatedPool | Pool], clock: ManualClock, pace: int) -> None:
@@ -159,13 +159,13 @@ class Service:
         return found
 
     async def second(self) -> None:
-        """Let a second pass. Every fifth second, rules are evaluated."""
+        """Let a second pass."""
         self.clock.advance(1.0)
         self.seconds += 1
         if self.seconds % self.pace == 0:
             self._measure()
             await self.monitor._tick()
-        if self.seconds % INTERVAL == 0:
+        if self.seconds % (INTERVAL * self.pace) == 0:
             await self.monitor.alerts.evaluate()
             now = self.clock.wall_ns() / 1e9
             for one in self.monitor.alerts.active():
@@ -213,10 +213,8 @@ async def service(*pools: SimulatedPool | Pool, pace: int = 1, **config: Any) ->
     """A service whose machine is not measured and whose rules are not evaluated unless the test does so."""
     pools = pools or (SimulatedPool(),)
     clock = ManualClock()
-    alerts = config.pop("alerts", {})
-    whole = MonitorConfig(
-        service=ServiceConfig(socket=False), alerts=AlertsConfig(interval=INTERVAL, log=False, **alerts), **config
-    )
+    rules = AlertsConfig(interval=INTERVAL * pace, log=False, **config.pop("alerts", {}))
+    whole = MonitorConfig(service=ServiceConfig(socket=False), alerts=rules, **config)
     monitor = Monitor(list(pools), config=whole, clock=clock)
     for entry in [entry for entry in monitor._parts if entry.name == "resources"]:
         del monitor._parts[entry]
