@@ -13,6 +13,6 @@ class ServiceConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Name | None = None
     """The name under which they find the service; None: the name of its first pool."""
     actions: bool = False
-    """Take requests that change something, such as silences: from the command line, the dashboard and, through a mounted
-    app, programs on this machine.
+    """Take requests that change something, such as silences: from the command line, the dashboard and, through a
+    mounted app, programs on this machine.
     """
