@@ -7,11 +7,9 @@ history, push, socket (part_table.py). It owns its tasks, and no failure of the 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import platform
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import cached_property, partial
@@ -31,7 +29,6 @@ from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
 from pool_monitor.self_measuring import WorkMeter
-from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import MonitorView, Readiness, ServiceView, Snapshot, pool_readiness
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.ticker import Ticker
@@ -304,8 +301,6 @@ class Monitor:
             stack.callback(_contained, self._sample)
             stack.push_async_callback(self._ticker.stop)
             self._ticker.start()
-            if self.config.alerts.enabled:
-                await _imported("pool_monitor.alerts.manager")
             await self._start_parts(stack, before_collecting=False)
             stack.callback(self._release_viewers)  # runs first: the server waits for its viewers when it stops
             self._stack = stack.pop_all()
@@ -420,16 +415,6 @@ def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:
     if not isinstance(config, MonitorConfig):
         raise ConfigError(f"Monitor(config={config!r:.80}): needs a MonitorConfig, the path of a TOML file, or None")
     return config.monitor if isinstance(config, Settings) else config
-
-
-async def _imported(module: str) -> None:
-    """Import *module* beside the event loop: it takes a tenth of a second, which would delay the service's calls."""
-    if module not in sys.modules:
-        thread = SideThread("imports")
-        try:
-            await thread.run(partial(importlib.import_module, module))
-        finally:
-            await thread.close()
 
 
 @contextmanager

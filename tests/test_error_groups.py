@@ -567,7 +567,15 @@ def test_a_period_of_which_the_file_has_nothing_is_told_apart_from_one_without_e
 def test_a_file_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
     path = written(tmp_path / "h.db", {second: [] for second in range(5)})
     with closing(sqlite3.connect(path)) as connection:
-        for table in ("error_groups", "error_counts", "error_tiers", "gauges", "gauge_marks"):
+        for table in (
+            "error_groups",
+            "error_counts",
+            "error_tiers",
+            "gauges",
+            "gauge_marks",
+            "evaluations",
+            "transitions",
+        ):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
         connection.commit()

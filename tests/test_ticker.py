@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from pool_monitor import Monitor, telemetry
-from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
+from pool_monitor.config import AlertsConfig, MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.findings import doubts
 from pool_monitor.ticker import CHECK_S, STALE_CHECKS, Ticker
 from tests.helpers import virtual
 from tests.helpers.support import eventually, ops_pool
 
-QUIET = MonitorConfig(service=ServiceConfig(socket=False), resources=ResourcesConfig(enabled=False))
+QUIET = MonitorConfig(
+    service=ServiceConfig(socket=False),
+    resources=ResourcesConfig(enabled=False),
+    alerts=AlertsConfig(enabled=False),
+)
 
 
 class Reports:
