@@ -72,7 +72,7 @@ def _json(value: Any) -> Response:
 def stand_in() -> Iterator[tuple[StandIn, str]]:
     folder = short_dir()
     found, address = StandIn(), str(folder / "articles-1.sock")
-    config = uvicorn.Config(found.app(), uds=address, log_level="critical", lifespan="off")
+    config = uvicorn.Config(found.app(), uds=address, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -227,6 +227,10 @@ def test_a_command_line_is_shown_as_one_printable_line(tmp_path: Path) -> None:
         [sys.executable, "-c", "import time; time.sleep(600)", "--password", "abc", "\x1b[31m\n" + "é" * 300]
     )
     try:
+        while (
+            b"--password" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        ):  # `Popen` returns a moment earlier
+            pass
         command = command_of(process.pid)
         assert command.isprintable()
         assert "--password <secret> " in command

@@ -211,7 +211,7 @@ def test_the_first_reading_must_be_of_the_worker_that_the_pool_means(
     env = {**os.environ, "POOL_MONITOR_RUN": run.token if token == "own" else token or ""}
     process = subprocess.Popen(["sleep", "600"], env=env if token else {"PATH": os.environ["PATH"]})
     try:
-        while not proc.read(f"/proc/{process.pid}/environ", 100):  # `Popen` returns a moment earlier
+        while proc.read(f"/proc/{process.pid}/comm", 100) != b"sleep\n":  # `Popen` returns a moment earlier
             pass
         found = only(WorkerSampler(), slot(process.pid, age=age))
         assert why in missing(found) if why else found.measurements["rss"] > 0

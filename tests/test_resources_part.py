@@ -91,7 +91,7 @@ async def test_a_sample_that_hangs_is_reported_and_holds_nothing_up(monkeypatch:
         async with Monitor(Gauges(), config=config()) as monitor:
             part = part_of(monitor)
             part._samplers.append(broken)  # type: ignore[arg-type]
-            await eventually(lambda: broken.samples)
+            await eventually(lambda: broken.samples, 30)  # samples are rarer where one costs much
             await eventually(lambda: monitor.snapshot().monitor.resources.overdue)  # type: ignore[union-attr]
             await eventually(lambda: events)
             threads = threading.active_count()

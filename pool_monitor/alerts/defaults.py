@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,9 @@ UNALERTED: dict[Kind, str] = {
 """The findings that no default rule is about, and why."""
 
 
+@cache
 def default_rules() -> tuple[CheckedRule, ...]:
-    """Return the rules that come with the package. Blocks on the disk."""
+    """Return the rules that come with the package. Blocks on the disk the first time."""
     from pool_monitor.alerts.rule_file import load
 
     return tuple(msgspec.structs.replace(rule, default=True) for rule in load([DEFAULT_RULES]).rules)
