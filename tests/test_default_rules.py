@@ -177,6 +177,8 @@ class Faults:
                 self.text.ended(operation, 0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_rules_about_pools_and_resources_fire_and_end():
     faults = Faults()
     async with service(*faults.pools, pace=2, metrics=MetricsConfig(series_limit=60)) as made:
@@ -237,6 +239,8 @@ class Target:
 """
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_rules_about_a_real_pool_fire_and_end(tmp_path: Path):
     flag, target = tmp_path / "flag", tmp_path / "target.py"
     target.write_text(TARGET.format(flag=str(flag)))

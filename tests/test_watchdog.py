@@ -393,13 +393,14 @@ def test_a_regular_expression_that_holds_the_interpreter_is_told_with_its_line()
             used = time.process_time() - before
         async with watching():
             await eventually(lambda: told.lags)
-            for _ in range(20):
+            for _ in range(60):
                 re.match(r"(a+)+$", "a" * length + "b")  # evil
                 await told.over()
                 stacks = [stack for _state, _duration, stack, _thread in told.blocks if stack]
-                if stacks:  # none if the watchdog got no processor before the expression had ended
+                # On a busy machine the watchdog may get a processor only after the expression has ended, or later still.
+                if any("# evil" in stack for stack in stacks):
                     break
-        assert [stack.count("# evil") for stack in stacks] == [1]
+        assert stacks[-1].count("# evil") == 1
         assert told.cpu[0] > 0.1e9
         assert max(told.lags) > 0.1e9  # although no probe could be sent meanwhile
 
