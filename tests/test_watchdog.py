@@ -397,7 +397,7 @@ def test_a_regular_expression_that_holds_the_interpreter_is_told_with_its_line()
                 re.match(r"(a+)+$", "a" * length + "b")  # evil
                 await told.over()
                 stacks = [stack for _state, _duration, stack, _thread in told.blocks if stack]
-                # On a busy machine the watchdog may get a processor only after the expression has ended, or later still.
+                # A busy machine may give the watchdog a processor only after the expression has ended.
                 if any("# evil" in stack for stack in stacks):
                     break
         assert stacks[-1].count("# evil") == 1
