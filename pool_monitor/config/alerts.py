@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
-from pool_monitor.config.fields import Validated
-from pool_monitor.config.paths import path_of_file
+from pool_monitor.config.paths import NamesFile
 
 _File = Annotated[str, Meta(min_length=1)]
 
 
-class AlertsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AlertsConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The rules of alerts. Times are seconds."""
 
     enabled: bool = True
@@ -34,24 +31,12 @@ class AlertsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A file to which each change of an alert's state is appended, one JSON object a line. A relative path starts at
     the working directory. None: there is none."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.file, os.PathLike):
-            msgspec.structs.force_setattr(self, "file", os.fspath(self.file))
-        super().__post_init__()
-        if self.file is not None:
-            msgspec.structs.force_setattr(self, "file", path_of_file("AlertsConfig", self.file, "file"))
+    _FILE = "file"
 
 
-class StateConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StateConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What must survive a restart."""
 
     path: _File | None = None
     """A small SQLite file with the states of alerts, silences and acknowledgements. A relative path starts at the
     working directory. None: they are kept in memory, and a restart forgets them."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.path, os.PathLike):
-            msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
-        super().__post_init__()
-        if self.path is not None:
-            msgspec.structs.force_setattr(self, "path", path_of_file("StateConfig", self.path))

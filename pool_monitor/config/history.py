@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from pool_monitor.config.fields import MIB, Seconds, Validated
-from pool_monitor.config.paths import path_of_file
+from pool_monitor.config.fields import MIB, Seconds
+from pool_monitor.config.paths import NamesFile
 from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
 
@@ -25,7 +24,7 @@ class Tier(NamedTuple):
 DEFAULT_TIERS = (Tier(1, 15 * 60), Tier(10, 6 * 3600), Tier(60, 7 * 86_400), Tier(3600, 365 * 86_400))
 
 
-class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HistoryConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The history on disk. Times are seconds, sizes bytes."""
 
     path: Annotated[str, Meta(min_length=1)] | None = None
@@ -46,11 +45,7 @@ class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
     data survives both, but every flush waits for the disk. With either value, neither event can damage the file."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.path, os.PathLike):
-            msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
         super().__post_init__()
-        if self.path is not None:
-            msgspec.structs.force_setattr(self, "path", path_of_file("HistoryConfig", self.path))
         for tier in self.tiers:
             if len(tier) != 2 or not 1 <= tier[0] <= tier[1] <= FOREVER:
                 raise ConfigError(
