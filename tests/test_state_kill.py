@@ -16,8 +16,8 @@ from typing import IO, Any, NamedTuple
 import pytest
 
 from pool_monitor.storage.state_store import TRANSITIONS_ALWAYS, TRANSITIONS_MAX, SavedState, read_state
-from tests.helpers import alert_life
 from tests.helpers.alert_life import ETERNAL, ETERNAL_FINGERPRINT, INTERVAL, RULES, SLOW
+from tests.helpers.support import controlled
 
 Change = tuple[str, str, str, str]
 """Fingerprint, from, to, severity."""
@@ -37,7 +37,7 @@ class Lives:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._nursery = alert_life.start()
+        self._nursery = controlled("tests.helpers.alert_life")
         assert self._nursery.stdin
         assert self._nursery.stdout
         self._into: IO[str] = self._nursery.stdin

@@ -25,7 +25,7 @@ from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, 
 from tests.helpers import stores
 from tests.helpers.programs import ROOT, Program, short_dir
 from tests.helpers.stores import NAMES, SMALL, T0, calls, everything, history_file, marks, writing
-from tests.helpers.support import eventually
+from tests.helpers.support import controlled, eventually
 
 LAZY = HistoryConfig(tiers=SMALL.tiers, flush_interval=3600.0)
 """Flushes only when told to."""
@@ -562,7 +562,7 @@ async def test_a_second_writer_is_refused_and_takes_over_when_the_first_has_ende
 
 async def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
-    nursery = stores.start_nursery()
+    nursery = controlled("tests.helpers.stores")
     with nursery:
         assert nursery.stdin
         assert nursery.stdout

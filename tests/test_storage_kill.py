@@ -16,6 +16,7 @@ import pytest
 
 from pool_monitor.storage import Reader
 from tests.helpers import stores
+from tests.helpers.support import controlled
 
 
 class Writer:
@@ -23,7 +24,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._nursery = stores.start_nursery()
+        self._nursery = controlled("tests.helpers.stores")
         assert self._nursery.stdin
         assert self._nursery.stdout
         self._into: IO[str] = self._nursery.stdin

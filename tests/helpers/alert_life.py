@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
@@ -127,17 +126,6 @@ async def live(path: Path, step: int, wall: float, last: int, rules: Sequence[Ru
 
 def tell(_event: object, _measurements: object, metadata: dict[str, Any], _config: object) -> None:
     say(f"change {metadata['fingerprint']} {metadata['from']} {metadata['to']} {metadata['severity']}")
-
-
-def start() -> subprocess.Popen[str]:
-    """Start a process that runs `nursery` and is controlled over its stdin and stdout."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.alert_life"],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 def nursery() -> None:

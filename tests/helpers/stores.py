@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -127,17 +126,6 @@ def rows_in(path: Path) -> dict[int, int]:
 
 
 # -- a process that writes until it is killed ---------------------------------------------------------------------
-
-
-def start_nursery() -> subprocess.Popen[str]:
-    """Start a process that runs `nursery` and is controlled over its stdin and stdout."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.stores"],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 def nursery() -> None:

@@ -176,3 +176,14 @@ def _pythons() -> dict[str, str]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
+
+
+def controlled(module: str) -> subprocess.Popen[str]:
+    """Start a process that runs *module* and is controlled over its stdin and stdout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
