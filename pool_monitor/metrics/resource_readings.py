@@ -9,8 +9,8 @@ never frozen. The readings of a second are also added to the means and maxima of
 
 Any code can emit these events, with any values. What does not fit is dropped and counted, and no handler raises.
 
-``resource.loop`` comes from the thread of a watchdog, while the event loop is blocked.
-Their handlers take no lock: they replace a reference or append to a list, which a reader empties with one slice.
+``resource.loop`` comes from the thread of a watchdog, while the event loop is blocked. Its handler takes no lock: it
+counts, and replaces a reference.
 """
 
 from __future__ import annotations
@@ -256,7 +256,6 @@ class ResourceReadings:
         self._block_peaks.add(duration / 1e9, self._clock.now_ns())
         self._end_block()
 
-    # May run in the thread of the watchdog.
     def _on_lag(self, measurements: Measurements, _metadata: Metadata) -> None:
         duration = measurements["duration"]
         if not is_duration(duration) or duration > _LAG_MAX_NS or len(self._lags) >= LAGS_MAX:
