@@ -180,7 +180,7 @@ class Monitor:
         assert found is not None
         return found
 
-    def _snapshot_in_steps(self, window: str = "5m") -> Iterator[Snapshot | None]:
+    def _snapshot_in_steps(self, window: str) -> Iterator[Snapshot | None]:
         """Do what `snapshot` does. Yields None after each pool, where others may work, and the Snapshot last."""
         chosen = parse_window(window)
         pools = {}

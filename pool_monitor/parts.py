@@ -68,11 +68,11 @@ class Context(NamedTuple):
     monitor: str
     """The id of the monitor, for the events of the part."""
     clock: Clock
-    snapshot: Callable[..., Snapshot]
-    """`Monitor.snapshot`: the Snapshot now, of the window that is given, or of five minutes."""
+    snapshot: Callable[[], Snapshot]
+    """`Monitor.snapshot`: the Snapshot now, of five minutes."""
     snapshot_in_steps: Callable[[str], Iterator[Snapshot | None]]
-    """The same, where the pools need not be of one moment: yields None where others may work, and the Snapshot last.
-    With ten pools, a Snapshot at once holds the event loop for 5 ms and more."""
+    """The same, of the window that is given, where the pools need not be of one moment: yields None where others may
+    work, and the Snapshot last. With ten pools, a Snapshot at once holds the event loop for 5 ms and more."""
     metrics: LiveMetrics
     """Queries of the last hour, in memory."""
     workers: Callable[[], Mapping[str, Sequence[WorkerView]]]
