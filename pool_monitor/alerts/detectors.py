@@ -412,5 +412,7 @@ def _seconds(timestamp: float | datetime) -> float:
 Detector = RobustDetector
 """The detector of a rule that names none, and the one that benchmarks score."""
 
-DETECTORS: Mapping[str, DetectorMaker] = MappingProxyType({"robust": RobustDetector, "seasonal": SeasonalDetector})
+DETECTORS: Mapping[str, DetectorMaker] = MappingProxyType(
+    {maker.name: maker for maker in (RobustDetector, SeasonalDetector)}
+)
 """The detectors that a rule can name."""

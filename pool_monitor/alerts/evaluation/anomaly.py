@@ -21,7 +21,7 @@ class AnomalyPlan:
     def __init__(self, rule: CheckedRule, kind: Anomaly) -> None:
         self._input = Input(metric=kind.metric, window=kind.window)
         self._side = None if kind.direction == "both" else kind.direction
-        self._name = kind.detector or next(name for name, maker in DETECTORS.items() if maker is Detector)
+        self._name = kind.detector or Detector.name
         self._every = spacing(timespan.seconds_of(kind.window) if kind.window else 0)
         self._what = f"{kind.metric} {kind.window or ''} {self._name}"
         self._min_samples = rule.min_samples
