@@ -14,6 +14,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pool_monitor.alerts import catalogue
 from pool_monitor.alerts.rule import (
     Absence,
     Absolute,
@@ -30,7 +31,7 @@ from pool_monitor.alerts.rule import (
     SloBurn,
     Threshold,
 )
-from pool_monitor.alerts.rule_file import across, check, check_files, checked_rule, load
+from pool_monitor.alerts.rule_file import across, check, check_files, checked_rule, load, nodes
 from pool_monitor.alerts.rule_file.across import CIRCLES_MAX
 from pool_monitor.alerts.rule_file.nodes import PROBLEMS_MAX
 from pool_monitor.alerts.rule_file.schema import schema
@@ -515,3 +516,13 @@ def test_many_rules_that_name_what_does_not_exist_are_not_all_compared(monkeypat
     monkeypatch.setattr(across, "COMPARED_MAX", 60)
     hinted = ["did you mean Failing" in line for line in errors(f"rules:\n{rules}")]
     assert hinted == [True] * 3 + [False] * 17
+
+
+def test_the_nearest_metrics_are_searched_for_only_while_problems_are_kept(monkeypatch: pytest.MonkeyPatch):
+    searched: list[str] = []
+    monkeypatch.setattr(catalogue, "_nearest", lambda name: searched.append(name) or "the nearest: none")
+    monkeypatch.setattr(nodes, "PROBLEMS_MAX", 5)
+    rules = "".join(f"  - {{alert: A{n}, threshold: {{metric: pool.sizee{n}, above: 3}}}}\n" for n in range(20))
+    found = errors(f"rules:\n{rules}")
+    assert searched == [f"pool.sizee{n}" for n in range(5)]
+    assert found[-1].endswith("15 more problems are not shown")

@@ -131,10 +131,15 @@ class Problems:
         self.errors += not warning
         if self.found and self.found[-1] == problem:
             return  # The parser met it again behind it.
-        if len(self.found) < PROBLEMS_MAX:
-            self.found.append(problem)
-        else:
+        if self.full:
             self.left_out += 1
+        else:
+            self.found.append(problem)
+
+    @property
+    def full(self) -> bool:
+        """Whether a further problem would only be counted: nobody reads what its message says."""
+        return len(self.found) >= PROBLEMS_MAX
 
     def in_order(self) -> list[Problem]:
         """Return them in the order of the file."""

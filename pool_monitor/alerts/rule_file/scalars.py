@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pool_monitor.alerts.catalogue import Unit, find
+from pool_monitor.alerts.catalogue import METRICS, Unit, find
 from pool_monitor.alerts.quantity import FAMILIES, checked, parse
-from pool_monitor.alerts.rule_file.fields import Text
-from pool_monitor.alerts.rule_file.nodes import ScalarNode, shown
+from pool_monitor.alerts.rule_file.fields import Invalid, Text
+from pool_monitor.alerts.rule_file.nodes import Node, Problems, ScalarNode, shown
 from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot import WINDOW_NAMES
 
@@ -135,6 +135,15 @@ def _printable(value: str) -> None:
         raise ValueError(f"{shown(value)} has characters that cannot be printed")
 
 
+class _Metric(Text):
+    """The name of a metric. The nearest ones are searched for only while problems are kept: each search takes long."""
+
+    def read(self, node: Node, place: str, problems: Problems) -> Any:
+        if problems.full and isinstance(node, ScalarNode) and node.text not in METRICS:
+            raise Invalid("there is no such metric")
+        return super().read(node, place, problems)
+
+
 def _metric(node: ScalarNode) -> str:
     try:
         return find(string(node)).name
@@ -148,7 +157,7 @@ SHARE = measured("ratio", "a share above zero, such as 5%", above_zero=True)
 FACTOR = measured("count", "a number above zero, such as 2", above_zero=True)
 FLAG = Text("true or false", _flag, {"type": "boolean"})
 WINDOW = choice(WINDOW_NAMES, "a window")
-METRIC = Text("a metric, such as operation.error_ratio", _metric, {"type": "string"})
+METRIC = _Metric("a metric, such as operation.error_ratio", _metric, {"type": "string"})
 LABEL_NAME = text(
     "a label name: letters, digits and underscores, not beginning with a digit or __",
     r"(?!__)[A-Za-z_][A-Za-z0-9_]*",
