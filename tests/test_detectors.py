@@ -357,6 +357,7 @@ class TestState:
             {"run": -1},
             {"time": math.inf},
             {"jumps": {"last": math.nan}},
+            {"jumps": {"last": 0.0, "positive": True}},
             {"jumps": []},
             {"recent": [0.0] * (QUIET + 1)},
             {"recent": [-1.0]},

@@ -183,6 +183,10 @@ class Jumps(Struct, forbid_unknown_fields=True):
     plain: Moments = field(default_factory=Moments)
     logs: Moments = field(default_factory=Moments)
 
+    def __post_init__(self) -> None:
+        if self.positive and self.last is not None and self.last <= 0:
+            raise ValueError("positive values whose last is not")
+
     def take(self, value: float) -> float:
         """Return how many standard deviations the jump to *value* is above the mean jump; 0 if it is below."""
         last, self.last = self.last, value
