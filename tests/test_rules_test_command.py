@@ -250,6 +250,18 @@ def test_a_check_of_a_rule_that_does_not_exist_is_an_error(tests: Tests, command
     assert "did you mean 'Big'?" in done.out
 
 
+def test_a_rule_of_the_package_is_evaluated_where_a_rule_names_it(tests: Tests, command: Command) -> None:
+    busy = """{series: 'pool.busy_ratio{pool="p"}', values: '%s'}"""
+    fires = "{eval_time: 20m, alertname: %s, exp_alerts: [{exp_labels: {pool: p}}]}"
+    path = tests.file(busy % "97%x30", f"{fires % 'Both'}, {fires % 'PoolBusy'}")
+    (tests.folder / "rules.yaml").write_text("rules: [{alert: Both, any: [{alert: PoolBusy}]}]")
+    done = command("rules", "test", path, "--coverage")
+    assert (done.code, done.err) == (0, ""), done.out
+    assert "coverage: 1 of 1 rule fire" in done.out
+    done = command("rules", "test", tests.file(busy % "7%x30", fires % "Both"))
+    assert done.code == 1
+
+
 def test_errors_of_the_rule_files_are_said_and_files_that_are_not_there(tests: Tests, command: Command) -> None:
     path = tests.file("", "{eval_time: 1m, alertname: Big}")
     (tests.folder / "rules.yaml").write_text("rules: [{alert: Big, threshold: {metric: pool.size, above: 5%}}]")

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from pool_monitor.alerts.rule_file import check_files
+from pool_monitor.alerts.defaults import default_rules
+from pool_monitor.alerts.rule_file import check_files, with_named
 from pool_monitor.alerts.rule_file.files import contents
 from pool_monitor.alerts.rule_tests import Coverage, RuleCoverage, Suite, read_suite, run_suite, unknown_rules
 from pool_monitor.cli import EXIT_FAILED, EXIT_USAGE
@@ -42,7 +43,7 @@ class _Result(NamedTuple):
 def command(files: tuple[str, ...], with_coverage: bool, junit: str | None, as_json: bool) -> None:
     """Run the tests of rules in each FILE. They are written with the keys of promtool: rule_files, evaluation_interval,
     tests with input_series and alert_rule_test. A series is written pool.size{pool="p"}; finding.KIND{pool="p"} is a
-    finding, 1 warn or 2 bad.
+    finding, 1 warn or 2 bad. The rules that come with the package are there where a rule names them.
 
     Exit codes: 0 all tests pass; 1 a test fails, or a file has an error; 2 a file cannot be read.
     """
@@ -75,14 +76,15 @@ def _run(name: str, coverage: Coverage) -> _Result:
     suite, problems = read_suite(data, name)
     if suite is None:
         return _Result(name, (), tuple(map(str, problems)))
-    checked = check_files(suite.rule_files)
+    checked = check_files(suite.rule_files, default_rules())
     if not checked.good:
         unread = [f"{file}: cannot be read: {why}" for file, why in checked.unread.items()]
         wrong = [str(one) for one in checked.problems if one.level == "error"]
         return _Result(name, (), (*unread, *wrong), unread=bool(unread))
     read = [file for file in checked.files if file is not None]
-    rules = [rule for file in read for rule in file.rules]
-    coverage.begin(rules)
+    own = [rule for file in read for rule in file.rules]
+    coverage.begin(own)
+    rules = with_named(own, default_rules())
     if unknown := list(unknown_rules(suite, rules)):
         return _Result(name, (), tuple(map(str, unknown)))
     cases = []

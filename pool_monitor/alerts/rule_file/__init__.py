@@ -7,7 +7,7 @@ in the docs are drawn from it. A file becomes nodes with their places (`yaml_tex
 
 from __future__ import annotations
 
-from pool_monitor.alerts.rule_file.across import not_replaced
+from pool_monitor.alerts.rule_file.across import not_replaced, with_named
 from pool_monitor.alerts.rule_file.code import Rule, check_together, checked_rule
 from pool_monitor.alerts.rule_file.file import RuleFile
 from pool_monitor.alerts.rule_file.files import CheckedFiles, RuleSet, check, check_files, load
@@ -29,4 +29,5 @@ __all__ = [
     "load",
     "not_replaced",
     "unit_of",
+    "with_named",
 ]

@@ -51,6 +51,15 @@ def not_replaced(rules: Sequence[CheckedRule], others: Iterable[CheckedRule]) ->
     return [rule for rule in rules if not (rule.default and rule.alert in names)]
 
 
+def with_named(rules: Sequence[CheckedRule], others: Sequence[CheckedRule]) -> list[CheckedRule]:
+    """Return *rules*, and those of *others* that they depend on, also through one another."""
+    left = {rule.alert: rule for rule in not_replaced(others, rules)}
+    found = list(rules)
+    for rule in found:  # which grows meanwhile
+        found += [left.pop(alert) for _, alert in alerts_named(rule.kind) if alert in left]
+    return found
+
+
 def conflicts(
     rules: Sequence[CheckedRule], unread: Collection[str] | None = (), *, in_force: int = 0
 ) -> Iterator[Conflict]:
