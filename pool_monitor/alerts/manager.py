@@ -200,8 +200,9 @@ class AlertManager:
         """Evaluate all rules now, for tests and scripts. All the time since the latest evaluation counts, whatever
         happened in it.
 
-        Returns when the changes are stored and told. Raises PoolError while the monitor is not entered, and where
-        ``[alerts] enabled = false``.
+        Returns when the changes are stored and told. If it is cancelled, those that were made by then are stored and
+        told later: with the next evaluation, or when the monitor is left. Raises PoolError while the monitor is not
+        entered, and where ``[alerts] enabled = false``.
         """
         if not self._is_open:
             raise PoolError(
