@@ -88,7 +88,7 @@ class AlertTransition(Struct, frozen=True, kw_only=True, gc=False, rename={"from
     last_value: float | None = None
     """The latest known value. The summary is about it."""
     reason: str = ""
-    """Why, if it was not the value: no_data, rule_removed, rule_changed, error, restored or level."""
+    """Why, if it was not the value: no_data, rule_removed, rule_changed, error or level."""
     value_text: str = ""
     summary: str = ""
     note: str = ""
@@ -134,7 +134,7 @@ class RuleView(Struct, frozen=True, kw_only=True):
     origin: str = ""
     """Where it stands, such as ``rules.yaml:12``; empty: it was added by the program."""
     next_in: float | None = None
-    """When it is evaluated next; None: it is not, because the alerts are off or degraded."""
+    """After how long it is evaluated next; None: it is not: the alerts are off or degraded, or no service runs."""
 
 
 class AlertingView(Struct, frozen=True, kw_only=True):
