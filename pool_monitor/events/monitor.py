@@ -32,7 +32,8 @@ MONITOR_SELF = declare(
 )
 MONITOR_ACTION = declare(
     "monitor.action",
-    "Somebody changed something of a service through its HTTP interface. A request that is refused is no event.",
+    "Somebody changed something of a service through its HTTP interface, or failed to. A request that is refused is no "
+    "event.",
     {"system_time": "ns: wall clock"},
     {
         **MONITOR_KEY,
