@@ -94,8 +94,9 @@ class ManualClock:
         self._monotonic_ns += round(seconds * 1e9)
 
     def before_advance(self, method: Callable[[], object]) -> None:
-        """Call the bound *method* before time passes, as long as its object exists. It is for what has happened by then
-        and waits to be counted: no time passes meanwhile for who waits in real time.
+        """Call the bound *method* at the beginning of each `advance`, before time passes, as long as its object exists.
+
+        It counts what has happened by then. What counts in real time would do it too late: after the advance.
         """
         self._before = [reference for reference in self._before if reference() is not None]
         self._before.append(WeakMethod(method))
