@@ -14,7 +14,7 @@ from pool_monitor.service.client import open_client, resolve
 @click.argument("silence_id", metavar="ID")
 @ADDRESS_OPTION
 def command(silence_id: str, address: str | None) -> None:
-    """End a silence."""
+    """End a silence, also before it begins. ID is what `alerts silence` and `alerts list` print."""
     asyncio.run(_unsilence(address, silence_id))
 
 
