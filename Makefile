@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 3
 
+# Without compiled files, each of the very many processes that the tests start would compile the library again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow gates lint types bench bench-suite bench-suite-compare bench-baseline golden docs ci clean
 
