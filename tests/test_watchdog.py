@@ -391,17 +391,19 @@ def test_a_regular_expression_that_holds_the_interpreter_is_told_with_its_line()
             before = time.process_time()
             re.match(r"(a+)+$", "a" * length + "b")
             used = time.process_time() - before
-        async with watching():
+        async with watching() as dog:
             await eventually(lambda: told.lags)
-            for _ in range(60):
+            for _ in range(30):
+                # A busy machine may give the watchdog a processor only after the expression has ended: nothing is told
+                # then, or the stack is that of a later line.
+                dog._limit, answered = StackLimit(), len(told.lags)
                 re.match(r"(a+)+$", "a" * length + "b")  # evil
-                await told.over()
+                await eventually(lambda answered=answered: len(told.lags) > answered)
                 stacks = [stack for _state, _duration, stack, _thread in told.blocks if stack]
-                # A busy machine may give the watchdog a processor only after the expression has ended.
                 if any("# evil" in stack for stack in stacks):
                     break
         assert stacks[-1].count("# evil") == 1
-        assert told.cpu[0] > 0.1e9
+        assert max(told.cpu) > 0.1e9
         assert max(told.lags) > 0.1e9  # although no probe could be sent meanwhile
 
     run(main())
