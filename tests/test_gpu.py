@@ -159,6 +159,7 @@ def test_a_gpu_that_is_lost_costs_only_its_own_figures():
     assert execution.metadata["missing"] == "GPU 1: RuntimeError: GPU is lost"
     lost.clear()
     assert len(sampled(sampler, 2)[0]) == 3  # at once: the others did not have to be initialised again
+    sampler.close()
 
 
 def test_names_are_cleaned_and_gpus_are_bounded():
