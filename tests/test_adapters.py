@@ -37,6 +37,7 @@ from pool_monitor.adapters.worker_slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, Slot
 from pool_monitor.config import MonitorConfig, ServiceConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.telemetry import CapturedEvent
+from tests.helpers.gates import in_gates
 from tests.helpers.programs import ROOT
 from tests.helpers.support import eventually
 
@@ -844,7 +845,7 @@ def submit_from_threads(executor: Executor) -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("blocked", [True, False], ids=["loop stands still", "loop goes on"])
-@pytest.mark.parametrize("kind", ["threads", "own threads"])
+@pytest.mark.parametrize("kind", ["threads", in_gates("own threads")])
 async def test_ten_thousand_calls_of_eight_threads_are_counted_once_each(kind: str, blocked: bool) -> None:
     heard_in: set[int] = set()
     telemetry.attach("heard", STOP, lambda *_told: heard_in.add(threading.get_ident()))

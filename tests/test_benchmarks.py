@@ -57,6 +57,8 @@ class NotInstalled(Standard):
 
 
 class TestPools:
+    @pytest.mark.slow
+    @pytest.mark.gate
     @pytest.mark.parametrize("label", PEERS)
     def test_each_answers_a_call_and_leaves_nothing_when_closed(self, label: str, runner: Runner):
         if not PEERS[label].installed():

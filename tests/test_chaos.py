@@ -29,6 +29,7 @@ from tests.helpers.chaos import (
     turn,
     watched,
 )
+from tests.helpers.gates import in_gates, thinned
 from tests.helpers.support import eventually
 
 pytestmark = [
@@ -77,7 +78,7 @@ def check_losses(load: Load, killer: Killer, witness: Witness) -> None:
     assert {error.exit_code for error in load.lost} <= KILLED_BY
 
 
-@pytest.mark.parametrize(("start_method", "calls"), [("exec", 1_000), ("zygote", 2_000)])
+@pytest.mark.parametrize(("start_method", "calls"), [in_gates(("exec", 1_000)), ("zygote", 1_200)])
 async def test_while_workers_are_killed_every_call_ends_once_and_right(start_method: str, calls: int) -> None:
     with seeded(7) as seed:
         await in_chaos(seed, calls=calls, kills=calls // 80, start_method=start_method)
@@ -85,7 +86,7 @@ async def test_while_workers_are_killed_every_call_ends_once_and_right(start_met
 
 async def test_while_workers_with_many_quick_calls_before_them_are_killed_each_kill_costs_one_call() -> None:
     with seeded(9) as seed:
-        await in_chaos(seed, calls=6_000, kills=40, kinds=(quick, quick, quick, again, stream, turn))
+        await in_chaos(seed, calls=3_000, kills=20, kinds=(quick, quick, quick, again, stream, turn))
 
 
 @pytest.mark.slow
@@ -116,7 +117,7 @@ async def test_while_a_pool_is_resized_and_its_workers_stumble_no_call_notices(c
             assert witness.events["pool.resize"] > 10
 
 
-@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("step", thinned(range(4), 4))
 async def test_a_pool_that_is_drained_under_load_ends_every_call_once(step: int) -> None:
     with seeded(17 + step) as seed:
         async with watched(WORK, size=3, max_size=6, resized=True) as (pool, witness):

@@ -19,6 +19,7 @@ from pool_monitor import OperationError, PayloadError, Pool, StartError, WorkerD
 from pool_monitor.pool.transport import child
 from pool_monitor.pool.transport.child.codec import CODECS
 from tests.helpers import support
+from tests.helpers.gates import in_gates
 from tests.helpers.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, python_program, running
 from tests.helpers.transports import started
 
@@ -35,7 +36,7 @@ def has_msgpack(python: str) -> bool:
     return subprocess.run([python, "-c", program], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("version", ["3.8", *map(in_gates, ["3.9", "3.10", "3.11", "3.12"]), "3.13", "3.14"])
 async def test_a_worker_runs_in_any_python_from_3_8(version: str, tmp_path: Path) -> None:
     python = interpreter(version)
     with telemetry.capture(("pool", "worker")) as events:

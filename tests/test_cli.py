@@ -251,6 +251,8 @@ def test_a_reader_that_closes_the_output_of_snapshot_causes_no_message(
 # -- in a terminal ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_dashboard_follows_a_service_loses_it_and_finds_it_again(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):
@@ -287,6 +289,8 @@ def test_ctrl_c_leaves_the_dashboard_and_the_terminal_as_it_was(
     assert b"Traceback" not in screen.output
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_with_several_services_the_dashboard_offers_a_choice_and_finds_the_chosen_again(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.gates import in_gates
 from tests.helpers.programs import (
     JOBS,
     ROOT,
@@ -193,7 +194,7 @@ def finished(command: Command, tmp_path: Path) -> Done:
     return command("run", JOBS, "note", "--input", tmp_path / "in", "--output", tmp_path / "out", "--size", 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, in_gates(signal.SIGTERM)])
 def test_a_run_interrupted_and_started_again_finishes_the_rest_and_repeats_nothing(
     number: signal.Signals, pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
@@ -263,6 +264,8 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
     assert run.left_over() == []
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monitor: Start, log: Path, tmp_path: Path):
     run = begun(pool_monitor, log, tmp_path, pause=0.05)  # long enough that a worker is almost always on a call
     run.workers()[0].kill()

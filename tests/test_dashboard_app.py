@@ -21,6 +21,7 @@ from pool_monitor.errors import PoolError
 from pool_monitor.service.stacks import StackReading
 from pool_monitor.view import ASCII, UNICODE, Freshness, Meaning, plain
 from tests.helpers import samples
+from tests.helpers.gates import in_gates
 
 SIZE = (80, 24)
 pytestmark = pytest.mark.usefixtures("utf8")
@@ -473,7 +474,7 @@ async def test_a_key_shows_the_next_pool() -> None:
         ("p", " POOL "),
     ],
 )
-@pytest.mark.parametrize("back", ["escape", "enter", None])
+@pytest.mark.parametrize("back", ["escape", in_gates("enter"), in_gates(None)])
 async def test_keys_open_pages_and_lead_back(key: str, words: str, back: str | None) -> None:
     app = dashboard(HandFeed(samples.snapshot(pools=("text", "vision"))))
     async with app.run_test(size=SIZE) as pilot:

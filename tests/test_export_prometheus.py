@@ -545,7 +545,7 @@ streams = st.one_of(
 
 
 @given(streams)
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_each_classic_bucket_holds_exactly_the_durations_up_to_its_bound(values: list[int]):
     page = render(samples.empty(), totals({("text", "chat", "text-0"): (values, [], [])}))
     ordered = sorted(values)
@@ -560,7 +560,7 @@ def test_each_classic_bucket_holds_exactly_the_durations_up_to_its_bound(values:
 
 
 @given(streams.filter(bool))
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_a_quantile_of_the_native_buckets_is_within_their_error_of_the_exact_one(values: list[int]):
     page = render(samples.empty(), totals({("text", "chat", "text-0"): ([], [], values)}), PROTOBUF)
     size, buckets = native_buckets(page, "execution", "chat")
@@ -643,7 +643,7 @@ awkward = st.one_of(names, st.lists(st.sampled_from(list('\\"\n{}=,%# é\r\x85\u
 
 
 @given(st.tuples(awkward, awkward, awkward))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_name_comes_out_as_it_went_in(name: tuple[str, str, str]):
     pool, operation, worker = name
     counted = totals({(pool, operation, worker): ([10**6], [10**3], [10**6])}, (pool,))
@@ -820,6 +820,8 @@ def asked(api: httpx.Client, query: str) -> dict[frozenset[tuple[str, str]], flo
     }
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on this machine")
 async def test_a_prometheus_has_the_numbers_we_have_and_true_quantiles(tmp_path: Path):
     rng = np.random.default_rng(3)

@@ -35,6 +35,7 @@ from pool_monitor import (
     telemetry,
 )
 from tests.helpers.chaos import FAULTS, Footprint, Witness, rested, watched
+from tests.helpers.gates import IN_GATES, in_gates
 from tests.helpers.support import alive, eventually, read
 
 pytestmark = [
@@ -165,13 +166,17 @@ TABLE = [
 
 
 def rows() -> list[Any]:
-    """Every fault in every codec it applies to; and with each way of starting workers, if a worker ends of it."""
+    """Every fault in every codec it applies to; and with each way of starting workers, if a worker ends of it.
+
+    Everyday are those of one codec and of zygotes.
+    """
     return [
         pytest.param(
             fault,
             codec,
             method,
             id=f"{fault}-{codec}-{method}",
+            marks=[] if (codec, method) == (fault.codecs[0], "zygote") else IN_GATES,
         )
         for fault in TABLE
         for codec in fault.codecs
@@ -453,7 +458,7 @@ def call_at(pool: Pool, moment: Moment, begun: Path, timeout: float | None) -> A
     return caller.run(moment.operation, first, *more, *moment.more)
 
 
-@pytest.mark.parametrize("how", ["cancelled", "late"])
+@pytest.mark.parametrize("how", ["cancelled", in_gates("late")])
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 async def test_wherever_it_is_a_call_that_is_given_up_ends_alone(moment: Moment, how: str, tmp_path: Path) -> None:
     async with faults_pool(cancel_grace=5.0 if moment.kept else 0.05) as (pool, witness):

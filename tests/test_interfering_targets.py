@@ -17,6 +17,7 @@ import pytest
 from pool_monitor import OperationError, OperationTimeout, PayloadError, Pool, WorkerDied
 from pool_monitor.pool.transport import process
 from pool_monitor.pool.transport.child.framing import FrameError
+from tests.helpers.gates import in_gates
 from tests.helpers.support import ODD, alive, eventually, odd_pool, read, running
 from tests.helpers.transports import started
 
@@ -70,7 +71,7 @@ async def test_whatever_lies_in_the_outbox_of_a_dead_worker_its_end_is_reported(
 # -- its process group --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["own", "parent"])
+@pytest.mark.parametrize("where", ["own", in_gates("parent")])
 @pytest.mark.parametrize("start_method", START_METHODS)
 async def test_an_operation_that_leaves_its_process_group_is_killed_all_the_same(
     start_method: str, where: str, tmp_path: Path

@@ -21,6 +21,7 @@ from pool_monitor import log as ours
 from pool_monitor import telemetry
 from pool_monitor.errors import WorkerDied
 from pool_monitor.log import logger, output, plain
+from tests.helpers.gates import in_gates
 from tests.helpers.support import OPS, ops_pool
 
 CRASH = f"""
@@ -416,7 +417,7 @@ class Closed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("error", [OSError, asyncio.CancelledError, GeneratorExit, Closed])
+@pytest.mark.parametrize("error", [OSError, *map(in_gates, [asyncio.CancelledError, GeneratorExit]), Closed])
 @pytest.mark.parametrize("where", ["handler", "filter", "formatter", "processor"])
 async def test_a_log_that_raises_costs_its_line_and_no_call(where, error, monkeypatch, capsys):
     def broken(*_args: object) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.helpers.gates import in_gates
 from tests.helpers.support import OPS, TARGETS, alive, eventually
 
 pytestmark = [
@@ -39,15 +40,15 @@ async def parent(how: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
     ("how", "number"),
     [
         ("wait", signal.SIGKILL),
-        ("wait", signal.SIGTERM),
-        ("wait", signal.SIGINT),
+        in_gates(("wait", signal.SIGTERM)),
+        in_gates(("wait", signal.SIGINT)),
         ("return", None),
-        ("leave", None),
+        in_gates(("leave", None)),
         ("forget the loop", None),
-        ("fork", signal.SIGKILL),
+        in_gates(("fork", signal.SIGKILL)),
         ("multiprocessing", signal.SIGKILL),
         ("program", signal.SIGKILL),
-        ("without /proc", signal.SIGKILL),
+        in_gates(("without /proc", signal.SIGKILL)),
     ],
 )
 async def test_nothing_is_left_of_a_service_that_ended_without_closing_its_pool(

@@ -273,6 +273,8 @@ def test_what_is_kept_of_workers_goes_with_their_slots() -> None:
 # -- the faults -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_leaks_are_reported_with_the_time_to_the_limit_and_a_warm_up_is_not(
     fast: Any, events: list[CapturedEvent]
 ) -> None:

@@ -525,7 +525,7 @@ async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_rep
 
 async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_that_one_alone() -> None:
     async with ops_pool(recycle_calls=2, recycle_jitter=0, restart_limit=1000) as pool:
-        for number in range(15):
+        for number in range(7):
             pid = await pool.run("pid")
             await asyncio.gather(*(asyncio.sleep(0) for _ in range(number % 5)))
             os.kill(pid, signal.SIGKILL)  # the successor may be starting by now

@@ -211,7 +211,7 @@ async def test_a_worker_that_is_stuck_is_ended_by_a_task_that_is_cancelled_too()
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
 async def test_answers_given_before_the_process_died_in_the_next_operation_all_arrive(how: str) -> None:
-    for _ in range(12):
+    for _ in range(4):
         async with started(target=WIRE) as line:
             await quick(line, "perhaps")
             line.record.told.clear()

@@ -15,12 +15,19 @@ from pool_monitor import events
 from pool_monitor.pool.transport.child.channel import Channel
 from pool_monitor.pool.transport.child.codec import CODECS
 from pool_monitor.pool.transport.child.telemetry import OURS, Telemetry
+from tests.helpers.gates import thinned
 from tests.helpers.support import TARGETS, eventually, interpreter
 from tests.helpers.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 TELLING = f"{TARGETS / 'wire.py'}:Telling"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_before() -> set[threading.Thread]:
+    """The threads that the tests before these have left."""
+    return set(threading.enumerate())
 
 
 def telling(**fields: Any) -> Any:
@@ -211,44 +218,47 @@ async def test_coroutines_tell_while_others_run() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [
-        ["event", [], {}, {}],
-        ["event", ["pool", "crash"], {}, {}],
-        ["event", ["a", 5], {}, {}],
-        ["event", ["a", ""], {}, {}],
-        ["event", "a.b", {}, {}],
-        ["event", ["a"], {"n": "1"}, {}],
-        ["event", ["a"], {"n": True}, {}],
-        ["event", ["a"], [], {}],
-        ["event", ["a"], {}],
-        ["log", "loud", "text", {}],
-        ["log", "info", 5, {}],
-        ["log", "info", "text"],
-        ["dropped", "many"],
-        ["dropped", True],
-        ["dropped", -1],
-        ["recalled", "1"],
-        ["lent", 0],
-        ["lent", 1 << 40],
-        ["lent", True],
-        ["lent", 8, "0"],
-        ["lent", 8, -8],
-        ["lent", 8, True],
-        ["lent", 8, 8 << 20],
-        ["lent", 8, 0, 0],
-        ["pong", 1],
-        ["reply", 1, None, None, [1]],
-        ["reply", 1, None, None, [1, "2", None]],
-        ["reply", 1, None, None, [1, 2, "3"]],
-        ["reply", 1, None, None, [-1, 2, 3]],
-        ["reply", 1, None, None, [1, 2**63, 3]],
-        ["reply", 1, None, [1], [1, 2, 3]],  # session data is a dict
-        ["event", ["a"], {"n": float("inf")}, {}],
-        ["event", ["a"], {}, {"n": float("nan")}],
-        ["event", ["a"], {}, {"n": [1, {"deep": b"bytes"}]}],
-        ["log", "info", "text", {"n": float("-inf")}],
-        ["log", "info", "text", {"n": {1: 2}}],
-    ],
+    thinned(
+        [
+            ["event", [], {}, {}],
+            ["event", ["pool", "crash"], {}, {}],
+            ["event", ["a", 5], {}, {}],
+            ["event", ["a", ""], {}, {}],
+            ["event", "a.b", {}, {}],
+            ["event", ["a"], {"n": "1"}, {}],
+            ["event", ["a"], {"n": True}, {}],
+            ["event", ["a"], [], {}],
+            ["event", ["a"], {}],
+            ["log", "loud", "text", {}],
+            ["log", "info", 5, {}],
+            ["log", "info", "text"],
+            ["dropped", "many"],
+            ["dropped", True],
+            ["dropped", -1],
+            ["recalled", "1"],
+            ["lent", 0],
+            ["lent", 1 << 40],
+            ["lent", True],
+            ["lent", 8, "0"],
+            ["lent", 8, -8],
+            ["lent", 8, True],
+            ["lent", 8, 8 << 20],
+            ["lent", 8, 0, 0],
+            ["pong", 1],
+            ["reply", 1, None, None, [1]],
+            ["reply", 1, None, None, [1, "2", None]],
+            ["reply", 1, None, None, [1, 2, "3"]],
+            ["reply", 1, None, None, [-1, 2, 3]],
+            ["reply", 1, None, None, [1, 2**63, 3]],
+            ["reply", 1, None, [1], [1, 2, 3]],  # session data is a dict
+            ["event", ["a"], {"n": float("inf")}, {}],
+            ["event", ["a"], {}, {"n": float("nan")}],
+            ["event", ["a"], {}, {"n": [1, {"deep": b"bytes"}]}],
+            ["log", "info", "text", {"n": float("-inf")}],
+            ["log", "info", "text", {"n": {1: 2}}],
+        ],
+        3,
+    ),
 )
 async def test_malformed_messages_cost_the_worker(message: list[Any]) -> None:
     async with telling() as line:
@@ -270,8 +280,8 @@ async def test_it_runs_in_any_python_from_3_8(version: str) -> None:
         await all_told(line, 201)
 
 
-def test_no_thread_is_left() -> None:
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+def test_no_thread_is_left(threads_before: set[threading.Thread]) -> None:
+    others = set(threading.enumerate()) - threads_before
     for thread in others:  # one of an earlier test may have a moment to go
         thread.join(35)
     assert not any(thread.is_alive() for thread in others), others
