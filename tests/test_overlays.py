@@ -483,13 +483,13 @@ def test_scores_are_bounded_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(flapping, "SCORES_MAX", 10)
     scores, late = Flapping(), alert()
     assert flaps_after(scores, late, 500, 1.0)
-    assert scores.rows().keys() == {late.fingerprint}
+    assert scores.saved.encoded().keys() == {late.fingerprint}
     for number in range(30):
         scores.note([change(alert(pool=f"p{number}"), "pending", "firing")], 1.0)
-    assert len(scores.rows()) == 10
+    assert len(scores.saved.encoded()) == 10
     scores.note([], 7 * HALF_LIFE)
-    assert scores.rows() == {}
-    assert set(scores.take_changes().values()) == {None}
+    assert scores.saved.encoded() == {}
+    assert set(scores.saved.take_changes().values()) == {None}
 
 
 # -- views --------------------------------------------------------------------------------------------------------

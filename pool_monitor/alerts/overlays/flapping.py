@@ -9,13 +9,12 @@ never starts. Routers treat a route that comes and goes in the same way.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-import msgspec
 from msgspec import Struct
 
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
+from pool_monitor.alerts.saved_rows import SavedRows
 from pool_monitor.snapshot import AlertTransition
 
 HALF_LIFE = 15 * 60.0
@@ -53,61 +52,44 @@ class Flapping:
     """
 
     def __init__(self) -> None:
-        self._scores: OrderedDict[str, FlapScore] = OrderedDict()  # of a dict, the first one is slow to find
-        self._changed: dict[str, bytes | None] = {}
+        self.saved = SavedRows(FlapScore)
         self._at = 0.0
 
     def note(self, transitions: Iterable[AlertTransition], elapsed: float) -> None:
         """Let *elapsed* seconds of counted time pass, and then count *transitions*."""
         self._at += elapsed
-        while self._scores and self._at - next(iter(self._scores.values())).at > _FORGOTTEN_AFTER:
-            self._drop(next(iter(self._scores)))
+        while self.saved and self._at - next(iter(self.saved.values())).at > _FORGOTTEN_AFTER:
+            del self.saved[next(iter(self.saved))]
         for transition in transitions:
             if (transition.from_state in FIRING_PHASES) != (transition.to_state in FIRING_PHASES):
                 self._count(transition.fingerprint)
 
     def __contains__(self, fingerprint: str) -> bool:
         """Whether the alert flaps."""
-        found = self._scores.get(fingerprint)
+        found = self.saved.get(fingerprint)
         return found is not None and found.flaps(self._at)
-
-    def rows(self) -> dict[str, bytes]:
-        """Return all rows of the state file."""
-        return {fingerprint: msgspec.json.encode(found) for fingerprint, found in self._scores.items()}
-
-    def take_changes(self) -> dict[str, bytes | None]:
-        """Return what has changed since the last call, for the state file."""
-        changed, self._changed = self._changed, {}
-        return changed
 
     def restore(self, rows: Mapping[str, bytes]) -> list[str]:
         """Take over the rows of a state file. Returns the keys of those that cannot be used, which are left out.
 
         Counted time goes on from the latest row: time without a service does not let a score fall.
         """
-        unusable, scores = [], {}
-        for fingerprint, value in rows.items():
-            try:
-                found = msgspec.json.decode(value, type=FlapScore)
-                if not (0 <= found.score <= SCORE_MAX and found.at >= 0):
-                    raise ValueError(found)
-            except ValueError:
-                unusable.append(fingerprint)
-            else:
-                scores[fingerprint] = found
-        self._scores = OrderedDict(sorted(scores.items(), key=lambda pair: pair[1].at)[-SCORES_MAX:])
-        self._at = max([self._at, *(one.at for one in self._scores.values())])
+        unusable = self.saved.restore(rows, _check)
+        self.saved.sort(lambda one: one.at)
+        while len(self.saved) > SCORES_MAX:
+            del self.saved[next(iter(self.saved))]
+        self._at = max([self._at, *(one.at for one in self.saved.values())])
         return unusable
 
     def _count(self, fingerprint: str) -> None:
-        before = self._scores.pop(fingerprint, None)  # so that the scores are in the order of their latest changes
+        before = self.saved.pop(fingerprint)  # so that the scores are in the order of their latest changes
         score = min(1.0 + (0.0 if before is None else before.now(self._at)), SCORE_MAX)
-        if len(self._scores) >= SCORES_MAX:
-            self._drop(next(iter(self._scores)))
+        if len(self.saved) >= SCORES_MAX:
+            del self.saved[next(iter(self.saved))]
         flapping = score >= START or (before is not None and before.flaps(self._at))
-        found = self._scores[fingerprint] = FlapScore(score=score, at=self._at, flapping=flapping)
-        self._changed[fingerprint] = msgspec.json.encode(found)
+        self.saved[fingerprint] = FlapScore(score=score, at=self._at, flapping=flapping)
 
-    def _drop(self, fingerprint: str) -> None:
-        del self._scores[fingerprint]
-        self._changed[fingerprint] = None
+
+def _check(_fingerprint: str, found: FlapScore) -> None:
+    if not (0 <= found.score <= SCORE_MAX and found.at >= 0):
+        raise ValueError(found)

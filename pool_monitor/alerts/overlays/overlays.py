@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
@@ -13,6 +14,7 @@ from pool_monitor.alerts.overlays.mute import local_time
 from pool_monitor.alerts.overlays.silences import Silences
 from pool_monitor.alerts.overlays.views import Covers, Texts, covered, laying, no_texts
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
+from pool_monitor.alerts.saved_rows import SavedRows
 from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot import Acknowledgement, AlertTransition, AlertView, SilenceView
 
@@ -148,19 +150,17 @@ class Overlays:
 
     def take_changes(self) -> Rows:
         """Return the rows of the state file that have changed since the last call."""
-        rows: Rows = {
-            "silences": self._silences.take_changes(),
-            "acknowledgements": self._acknowledgements.take_changes(),
-            "flapping": self._flapping.take_changes(),
-        }
-        return {table: found for table, found in rows.items() if found}
+        return {table: found for table, saved in self._saved().items() if (found := saved.take_changes())}
 
     def all_rows(self) -> Rows:
         """Return all rows, for a state file that is to have nothing else."""
+        return {table: dict(saved.encoded()) for table, saved in self._saved().items()}
+
+    def _saved(self) -> dict[str, SavedRows[Any]]:
         return {
-            "silences": dict(self._silences.rows()),
-            "acknowledgements": dict(self._acknowledgements.rows()),
-            "flapping": dict(self._flapping.rows()),
+            "silences": self._silences.saved,
+            "acknowledgements": self._acknowledgements.saved,
+            "flapping": self._flapping.saved,
         }
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]], active: Iterable[str]) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 import msgspec
 from msgspec import Struct
 
 from pool_monitor.alerts.pattern import LabelMatch
 from pool_monitor.alerts.rule import Matcher
+from pool_monitor.alerts.saved_rows import SavedRows
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot import SilenceView
 from pool_monitor.snapshot.validation import plain_text
@@ -66,9 +68,8 @@ class Silences:
     """The silences of a monitor. Bound: `SILENCES_MAX`. Methods take the wall-clock time as *at*."""
 
     def __init__(self) -> None:
-        self._silences: dict[str, Silence] = {}
+        self.saved = SavedRows(Silence)
         self._matches: dict[str, LabelMatch] = {}
-        self._changed: dict[str, bytes | None] = {}
 
     def add(
         self, matchers: Mapping[str, object], *, starts_at: float, ends_at: float, at: float, author: str, comment: str
@@ -83,7 +84,7 @@ class Silences:
         checked = checked_matchers(matchers)
         self._make_room(at)
         name = secrets.token_hex(4)
-        while name in self._silences:
+        while name in self.saved:
             name = secrets.token_hex(4)
         silence = Silence(
             id=name, matchers=checked, starts_at=starts_at, ends_at=ends_at, author=author, comment=comment
@@ -93,7 +94,7 @@ class Silences:
 
     def end(self, name: str, at: float) -> Silence:
         """End the silence with the id *name*, also before it begins. Raises UnknownName."""
-        silence = self._silences.get(name)
+        silence = self.saved.get(name)
         if silence is None or silence.is_over(at):
             lasting = ", ".join(one.id for one in self.upcoming(at)[:10]) or "none"
             raise UnknownName(f"no silence {name!r:.100} lasts or is to come; those that do: {lasting}")
@@ -104,12 +105,12 @@ class Silences:
     def upcoming(self, at: float) -> list[Silence]:
         """Return the silences that last or are to come, the next to end first."""
         return sorted(
-            (one for one in self._silences.values() if not one.is_over(at)), key=lambda one: (one.ends_at, one.id)
+            (one for one in self.saved.values() if not one.is_over(at)), key=lambda one: (one.ends_at, one.id)
         )
 
     def lasting(self, at: float) -> LastingSilences:
         """Return those that last now."""
-        return LastingSilences((name, self._matches[name]) for name, one in self._silences.items() if one.lasts(at))
+        return LastingSilences((name, self._matches[name]) for name, one in self.saved.items() if one.lasts(at))
 
     def views(self, at: float) -> tuple[SilenceView, ...]:
         """Return `upcoming` as a Snapshot shows it."""
@@ -125,44 +126,28 @@ class Silences:
             for one in self.upcoming(at)
         )
 
-    def rows(self) -> dict[str, bytes]:
-        """Return all rows of the state file."""
-        return {name: msgspec.json.encode(silence) for name, silence in self._silences.items()}
-
-    def take_changes(self) -> dict[str, bytes | None]:
-        """Return what has changed since the last call, for the state file."""
-        changed, self._changed = self._changed, {}
-        return changed
-
     def restore(self, rows: Mapping[str, bytes]) -> list[str]:
         """Take over the rows of a state file. Returns the ids of those that cannot be used, which are left out."""
-        unusable = []
-        for name, value in list(rows.items())[:SILENCES_MAX]:
-            try:
-                silence = msgspec.json.decode(value, type=Silence)
-                if silence.id != name or not silence.matchers:
-                    raise ValueError(name)
-                self._matches[name] = LabelMatch(silence.matchers)
-            except ValueError:
-                unusable.append(name)
-            else:
-                self._silences[name] = silence
-        return unusable
+        return self.saved.restore(dict(islice(rows.items(), SILENCES_MAX)), self._check)
+
+    def _check(self, name: str, silence: Silence) -> None:
+        if silence.id != name or not silence.matchers:
+            raise ValueError(name)
+        self._matches[name] = LabelMatch(silence.matchers)
 
     def _put(self, silence: Silence) -> None:
-        self._silences[silence.id] = silence
+        self.saved[silence.id] = silence
         self._matches[silence.id] = LabelMatch(silence.matchers)
-        self._changed[silence.id] = msgspec.json.encode(silence)
 
     def _make_room(self, at: float) -> None:
-        if len(self._silences) < SILENCES_MAX:
+        if len(self.saved) < SILENCES_MAX:
             return
-        over = [one for one in self._silences.values() if one.is_over(at)]
+        over = [one for one in self.saved.values() if one.is_over(at)]
         if not over:
             raise ConfigError(f"there are {SILENCES_MAX} silences already; end one, or give it a wider matcher")
         oldest = min(over, key=lambda one: one.ends_at).id
-        del self._silences[oldest], self._matches[oldest]
-        self._changed[oldest] = None
+        del self.saved[oldest]
+        del self._matches[oldest]
 
 
 def checked_matchers(matchers: Mapping[str, object]) -> tuple[Matcher, ...]:
