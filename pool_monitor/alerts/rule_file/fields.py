@@ -310,22 +310,22 @@ class Section:
 
 
 class Either:
-    """A scalar or a section: which of the two is seen from the node."""
+    """A scalar or a mapping: which of the two is seen from the node."""
 
-    def __init__(self, text: Type, section: Section) -> None:
-        self._text, self._section = text, section
+    def __init__(self, text: Type, mapping: Type) -> None:
+        self._text, self._mapping = text, mapping
 
     @property
     def words(self) -> str:
-        return f"{self._text.words}, or {self._section.words}"
+        return f"{self._text.words}, or {self._mapping.words}"
 
     def read(self, node: Node, place: str, problems: Problems) -> Any:
         if not isinstance(node, MapNode | ScalarNode):
             raise Invalid(_not_what(self.words, node))
-        return (self._section if isinstance(node, MapNode) else self._text).read(node, place, problems)
+        return (self._mapping if isinstance(node, MapNode) else self._text).read(node, place, problems)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        return {"anyOf": [self._text.schema(definitions), self._section.schema(definitions)]}
+        return {"anyOf": [self._text.schema(definitions), self._mapping.schema(definitions)]}
 
 
 class Later:

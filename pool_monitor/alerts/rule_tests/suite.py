@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pool_monitor.alerts.catalogue import METRICS, Unit
 from pool_monitor.alerts.inputs import labels_of
-from pool_monitor.alerts.rule_file.fields import Entry, Fields, Invalid, ListOf, MapOf, Section, Text, note
+from pool_monitor.alerts.rule_file.fields import Either, Entry, Fields, Invalid, ListOf, MapOf, Section, Text, note
 from pool_monitor.alerts.rule_file.nodes import Node, Problem, Problems, ScalarNode, shown
 from pool_monitor.alerts.rule_file.scalars import (
     ALERT_NAME,
@@ -269,36 +269,24 @@ _CHECK = Section(
 
 def _silence(fields: Fields) -> WrittenSilence:
     return WrittenSilence(
-        matchers=dict(fields.get("matchers", ())),
+        matchers={
+            label: wanted if isinstance(wanted, str) else dict(wanted) for label, wanted in fields.get("matchers", ())
+        },
         starts_at=fields.get("starts_at", 0.0),
         ends_at=fields.get("ends_at"),
     )
 
 
-_GLOB = MapOf(text("glob", "glob"), text("a shell pattern"), "glob: a shell pattern", at_least=1, at_most=1)
-
-
-class _Matcher:
-    """A text, or ``{glob: text*}``."""
-
-    words = "a text, or {glob: text*}"
-
-    def read(self, node: Node, place: str, problems: Problems) -> Any:
-        if isinstance(node, ScalarNode):
-            return LABEL_VALUE.read(node, place, problems)
-        return dict(_GLOB.read(node, place, problems))
-
-    def schema(self, definitions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        return {"anyOf": [LABEL_VALUE.schema(definitions), _GLOB.schema(definitions)]}
-
-
+_GLOB = MapOf(
+    text("glob", "glob"), text("a shell pattern"), "a shell pattern, such as {glob: text*}", at_least=1, at_most=1
+)
 _SILENCE = Section(
     "written_silence",
     "a silence",
     (
         Entry(
             "matchers",
-            MapOf(LABEL_NAME, _Matcher(), "labels", at_least=1),
+            MapOf(LABEL_NAME, Either(LABEL_VALUE, _GLOB), "labels", at_least=1),
             "The labels that it matches.",
             required=True,
         ),
