@@ -19,7 +19,7 @@ demo: $(VENV)/.ready ## Run a real pool under a real load, with the dashboard (A
 	@$(BIN)/pool-monitor demo $(ARGS)
 
 test: $(VENV)/.ready-dev ## Run the tests (ARGS="-k name" for some of them, JOBS=0 for one at a time)
-	@echo "All tests take about 4 minutes on 2 processors; a test that hangs is ended after 75 seconds." >&2
+	@echo "All tests take about 5 minutes on 2 processors; a test that hangs is ended after 75 seconds." >&2
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.ready-dev ## Run the slow tests

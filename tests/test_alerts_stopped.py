@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
+from tests.helpers.gates import IN_GATES
 from tests.helpers.programs import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.gate]
+pytestmark = IN_GATES
 SERVICE = """
 import asyncio, json, sys, time
 from pool_monitor import Monitor, telemetry

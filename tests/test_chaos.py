@@ -29,7 +29,7 @@ from tests.helpers.chaos import (
     turn,
     watched,
 )
-from tests.helpers.gates import in_gates, thinned
+from tests.helpers.gates import IN_GATES, in_gates, thinned
 from tests.helpers.support import eventually
 
 pytestmark = [
@@ -78,15 +78,18 @@ def check_losses(load: Load, killer: Killer, witness: Witness) -> None:
     assert {error.exit_code for error in load.lost} <= KILLED_BY
 
 
-@pytest.mark.parametrize(("start_method", "calls"), [in_gates(("exec", 1_000)), ("zygote", 1_200)])
+@pytest.mark.parametrize(
+    ("start_method", "calls"), [in_gates("exec", 1_000), ("zygote", 1_200), in_gates("zygote", 2_000)]
+)
 async def test_while_workers_are_killed_every_call_ends_once_and_right(start_method: str, calls: int) -> None:
     with seeded(7) as seed:
         await in_chaos(seed, calls=calls, kills=calls // 80, start_method=start_method)
 
 
-async def test_while_workers_with_many_quick_calls_before_them_are_killed_each_kill_costs_one_call() -> None:
+@pytest.mark.parametrize("calls", [3_000, in_gates(6_000)])
+async def test_while_workers_with_many_quick_calls_before_them_are_killed_each_kill_costs_one_call(calls: int) -> None:
     with seeded(9) as seed:
-        await in_chaos(seed, calls=3_000, kills=20, kinds=(quick, quick, quick, again, stream, turn))
+        await in_chaos(seed, calls=calls, kills=calls // 150, kinds=(quick, quick, quick, again, stream, turn))
 
 
 @pytest.mark.slow
@@ -98,7 +101,7 @@ async def test_while_very_many_workers_are_killed_every_call_ends_once_and_right
         await in_chaos(seed, calls=20_000, kills=220, start_method=start_method, codec=codec)
 
 
-VERY_MANY = pytest.param(15_000, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(180)])
+VERY_MANY = pytest.param(15_000, marks=[*IN_GATES, pytest.mark.timeout(180)])
 
 
 @pytest.mark.parametrize("calls", [600, VERY_MANY])

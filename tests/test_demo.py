@@ -72,7 +72,7 @@ def test_a_hot_worker_computes_in_one_thread_at_a_time(monkeypatch: pytest.Monke
 
 
 def test_a_headless_demo_reports_figures_of_real_calls(pool_monitor: Start, runtime_dir: Path):
-    demo = pool_monitor("demo", "--headless", "--duration", "4", "--size", "2")
+    demo = pool_monitor("demo", "--headless", "--duration", "5", "--size", "2")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
     demo.children()
     snapshot = json.loads(until(lambda: called(pool_monitor)))

@@ -44,6 +44,7 @@ from pool_monitor.storage import Reader
 from pool_monitor.storage.error_groups import counts_limit, groups_limit
 from pool_monitor.testing import InlinePool
 from tests.helpers import stores
+from tests.helpers.gates import in_gates
 from tests.helpers.programs import runtime_dir
 
 __all__ = ["runtime_dir"]
@@ -340,7 +341,7 @@ def flooded(store: ErrorGroups, failures: int) -> None:
         store.note("p", failure, number * MS, number * MS)
 
 
-@pytest.mark.parametrize("failures", [5000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.gate])])
+@pytest.mark.parametrize("failures", [5000, in_gates(100_000)])
 def test_any_number_of_distinct_messages_stays_within_the_bound(failures: int) -> None:
     store = ErrorGroups(["p"], 256)
     flooded(store, failures)

@@ -545,7 +545,7 @@ streams = st.one_of(
 
 
 @given(streams)
-@settings(max_examples=75)
+@settings(max_examples=150)
 def test_each_classic_bucket_holds_exactly_the_durations_up_to_its_bound(values: list[int]):
     page = render(samples.empty(), totals({("text", "chat", "text-0"): (values, [], [])}))
     ordered = sorted(values)
@@ -560,7 +560,7 @@ def test_each_classic_bucket_holds_exactly_the_durations_up_to_its_bound(values:
 
 
 @given(streams.filter(bool))
-@settings(max_examples=75)
+@settings(max_examples=150)
 def test_a_quantile_of_the_native_buckets_is_within_their_error_of_the_exact_one(values: list[int]):
     page = render(samples.empty(), totals({("text", "chat", "text-0"): ([], [], values)}), PROTOBUF)
     size, buckets = native_buckets(page, "execution", "chat")
@@ -643,7 +643,7 @@ awkward = st.one_of(names, st.lists(st.sampled_from(list('\\"\n{}=,%# é\r\x85\u
 
 
 @given(st.tuples(awkward, awkward, awkward))
-@settings(max_examples=30)
+@settings(max_examples=60)
 def test_any_name_comes_out_as_it_went_in(name: tuple[str, str, str]):
     pool, operation, worker = name
     counted = totals({(pool, operation, worker): ([10**6], [10**3], [10**6])}, (pool,))

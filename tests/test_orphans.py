@@ -40,15 +40,15 @@ async def parent(how: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
     ("how", "number"),
     [
         ("wait", signal.SIGKILL),
-        in_gates(("wait", signal.SIGTERM)),
-        in_gates(("wait", signal.SIGINT)),
+        in_gates("wait", signal.SIGTERM),
+        in_gates("wait", signal.SIGINT),
         ("return", None),
-        in_gates(("leave", None)),
+        in_gates("leave", None),
         ("forget the loop", None),
-        in_gates(("fork", signal.SIGKILL)),
+        in_gates("fork", signal.SIGKILL),
         ("multiprocessing", signal.SIGKILL),
         ("program", signal.SIGKILL),
-        in_gates(("without /proc", signal.SIGKILL)),
+        in_gates("without /proc", signal.SIGKILL),
     ],
 )
 async def test_nothing_is_left_of_a_service_that_ended_without_closing_its_pool(

@@ -403,7 +403,7 @@ _MAPPINGS = st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=12)
 
 
 @given(st.lists(st.tuples(st.sampled_from(RESOURCE_EVENTS), _MAPPINGS, _MAPPINGS), max_size=12), st.floats(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_event_ends_the_readings_of_others(events: list[Any], pause: float) -> None:
     clock = ManualClock()
     collector = Collector(["p"], clock, series_limit=6)

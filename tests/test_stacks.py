@@ -34,6 +34,7 @@ from pool_monitor.pool.transport.child.stacks import describe
 from pool_monitor.pool.transport.stacks import StackOffer, WorkerStacks
 from pool_monitor.service.stacks import StackReading, sample
 from pool_monitor.testing import InlinePool
+from tests.helpers.gates import in_gates
 from tests.helpers.support import TARGETS, eventually, interpreter, interpreters, metadata, pid_of, running
 from tests.targets.stuck import line_of
 from tests.test_lying_worker import liars
@@ -105,7 +106,7 @@ async def test_the_line_is_named_on_which_a_worker_is_stuck(concurrency: int) ->
 @pytest.mark.parametrize(
     "version",
     [
-        pytest.param(version, marks=[pytest.mark.slow, pytest.mark.gate] if version in BETWEEN else [])
+        in_gates(version) if version in BETWEEN else version
         for version in interpreters()
         if version != "3.11"  # as this process
     ],

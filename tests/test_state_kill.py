@@ -17,6 +17,7 @@ import pytest
 
 from pool_monitor.storage.state_store import TRANSITIONS_ALWAYS, TRANSITIONS_MAX, SavedState, read_state
 from tests.helpers.alert_life import ETERNAL, ETERNAL_FINGERPRINT, INTERVAL, RULES, SLOW
+from tests.helpers.gates import IN_GATES
 from tests.helpers.support import controlled
 
 Change = tuple[str, str, str, str]
@@ -141,7 +142,7 @@ def decoded(found: SavedState) -> list[dict[str, Any]]:
     return [json.loads(row) for row in found.rows["alerts"].values()]
 
 
-VERY_MANY = pytest.param(300, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(600)])
+VERY_MANY = pytest.param(300, marks=[*IN_GATES, pytest.mark.timeout(600)])
 
 
 @pytest.mark.parametrize("kills", [6, VERY_MANY])

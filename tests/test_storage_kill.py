@@ -16,6 +16,7 @@ import pytest
 
 from pool_monitor.storage import Reader
 from tests.helpers import stores
+from tests.helpers.gates import IN_GATES
 from tests.helpers.support import controlled
 
 
@@ -55,7 +56,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield made
 
 
-VERY_MANY = pytest.param(200, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(600)])
+VERY_MANY = pytest.param(200, marks=[*IN_GATES, pytest.mark.timeout(600)])
 
 
 @pytest.mark.parametrize("kills", [20, VERY_MANY])

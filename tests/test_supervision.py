@@ -27,6 +27,7 @@ from pool_monitor.errors import ConfigError, PayloadError, SessionLost
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.worker import Worker
+from tests.helpers.gates import in_gates
 from tests.helpers.support import eventually, metadata, ops_pool, pid_of, read, running, words
 
 
@@ -523,9 +524,10 @@ async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_rep
         assert await pool.run("pid") == pid
 
 
-async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_that_one_alone() -> None:
+@pytest.mark.parametrize("kills", [7, in_gates(15)])
+async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_that_one_alone(kills: int) -> None:
     async with ops_pool(recycle_calls=2, recycle_jitter=0, restart_limit=1000) as pool:
-        for number in range(7):
+        for number in range(kills):
             pid = await pool.run("pid")
             await asyncio.gather(*(asyncio.sleep(0) for _ in range(number % 5)))
             os.kill(pid, signal.SIGKILL)  # the successor may be starting by now

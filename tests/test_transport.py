@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pool_monitor.pool.transport.interface import CallTimes
+from tests.helpers.gates import in_gates
 from tests.helpers.support import TARGETS, eventually
 from tests.helpers.transports import Line, started
 
@@ -210,8 +211,9 @@ async def test_a_worker_that_is_stuck_is_ended_by_a_task_that_is_cancelled_too()
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
-async def test_answers_given_before_the_process_died_in_the_next_operation_all_arrive(how: str) -> None:
-    for _ in range(4):
+@pytest.mark.parametrize("rounds", [4, in_gates(12)])
+async def test_answers_given_before_the_process_died_in_the_next_operation_all_arrive(how: str, rounds: int) -> None:
+    for _ in range(rounds):
         async with started(target=WIRE) as line:
             await quick(line, "perhaps")
             line.record.told.clear()

@@ -195,7 +195,7 @@ def assert_fits(lines: list[Line], size: tuple[int, int], glyphs: Glyphs) -> Non
         assert glyphs is UNICODE or drawn.isascii()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(snapshots, sizes, freshness_states, glyph_sets, st.integers(-3, 99))
 def test_any_snapshot_fits_any_screen(
     snapshot: Snapshot, size: tuple[int, int], freshness: Freshness, glyphs: Glyphs, offset: int
@@ -217,7 +217,7 @@ def test_help_and_waiting_fit_any_screen(
     assert_fits(waiting_page(size, words, freshness=freshness, glyphs=glyphs), size, glyphs)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(snapshots, glyph_sets)
 def test_any_snapshot_can_be_reported(snapshot: Snapshot, glyphs: Glyphs) -> None:
     written = report(snapshot, glyphs=glyphs)

@@ -116,7 +116,7 @@ def check_quantiles(values: list[int], counts: np.ndarray, first: int) -> None:
 
 
 @given(st.integers(0, 10**13), histories)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) -> None:
     """Counts, sums, maxima and all percentiles, across step edges, expiry, roll-ups and long gaps."""
     ledger = Ledger(start_ns)
@@ -127,7 +127,7 @@ def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) 
 
 
 @given(histories, st.integers(1, 20_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_window_that_had_to_forget_early_is_exact_for_the_time_it_still_covers(history, room: int) -> None:
     ledger = Ledger(0, Windows.most_fixed_bytes(ROWS, 1) + room)
     for after_s, batch in history:
