@@ -344,13 +344,13 @@ class Battle:
                     self.find(f"{about}: not its result: {value!r:.300}")
                     return
         elif not isinstance(outcome, ERRORS):
-            self.find(f"{about}: {outcome!r:.300}")
+            self.find(f"{about}: {outcome!r:.3000}")
         elif process is None and not isinstance(outcome, NEVER_BEGUN):
-            self.find(f"{about}: it was on no worker: {outcome!r:.300}")
+            self.find(f"{about}: it was on no worker: {outcome!r:.3000}")
         elif side == "honest" and not isinstance(outcome, (OperationTimeout, *NEVER_BEGUN)):
             ended = isinstance(outcome, WorkerDied) and (outcome.reason or outcome.exit_code == -signal.SIGALRM)
             if not ended:
-                self.find(f"{about}: {outcome!r:.300}")
+                self.find(f"{about}: {outcome!r:.3000}")
 
     def _is_right(self, value: Any, number: int, process: Process | None) -> bool:
         if process is None:
