@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,6 +107,8 @@ async def test_an_orphan_that_ignores_sigterm_is_killed(
     orphan = found(pid)
     assert orphan is not None
     os.kill(pid, signal.SIGSTOP)  # a stopped process does not act on SIGTERM either
+    # A process that has not come to stop yet would take the SIGTERM first, which has the lower number.
+    await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     monkeypatch.setattr(orphans, "scan", lambda: [orphan])
     watch = OrphanWatch(ending=True, confirm_s=0.0, grace_s=5.0)
     for seconds in (0, 3):
