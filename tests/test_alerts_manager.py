@@ -393,13 +393,14 @@ async def test_sighup_has_the_rules_read_again_beside_the_handler_of_the_service
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_receivers_are_accepted_and_it_is_said_once_that_nothing_is_sent_to_them(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-):
-    rig.rules.write_text(WAITING + "receivers: [{name: ops, log: true}]\nroute: {receiver: ops}\n")
+async def test_a_receiver_is_told_that_an_alert_fires(rig: Rig, caplog: pytest.LogCaptureFixture):
+    rig.rules.write_text(
+        WAITING.replace("10m", "0s") + "receivers: [{name: ops, log: true}]\nroute: {receiver: ops, group_wait: 0s}\n"
+    )
     async with rig.monitor() as monitor:
-        await monitor.alerts.reload()
-    assert sum("not sent to the receivers" in record.message for record in caplog.records) == 1
+        rig.waiting(6)
+        await rig.evaluate(monitor, 5)
+        await eventually(lambda: "alerts firing" in caplog.text)
 
 
 async def test_rules_may_be_read_again_while_they_are_evaluated(rig: Rig, monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pool_monitor.alerts.delivery.delivery import Delivery
+from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.alerts.overlays import Overlays
@@ -58,7 +60,9 @@ class Evaluator:
         self._reader = LiveReader(context.snapshot_in_steps, past)
         self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
-        self._saving = Saving(self.engine, self.overlays)
+        self.delivery = Delivery(context, self.settle_soon)
+        self._alerts: dict[str, Alert] = {}  # by fingerprint, as they were laid last
+        self._saving = Saving(self.engine, self.overlays, self.delivery)
         self._inhibitions: Sequence[Inhibition] = ()
         self._state: Keeper | None = None
         self._restored, self._saved_seq = False, 0
@@ -98,7 +102,7 @@ class Evaluator:
         self._saved_seq = loaded.seq
         if self._restored:
             return
-        self.use(rules, ())
+        self.use(rules, (), None)
         for why in await thread.run(partial(self._restore, loaded)):
             logger("alerts").warning("something saved cannot be used", reason=why)
         self._restored = True
@@ -112,14 +116,17 @@ class Evaluator:
         self._untold += ended
         self._unrecorded += ended
         going_on = [one.fingerprint for one in self.engine.each() if one.state in ACTIVE_PHASES]
-        return [*restored.refused, *self.overlays.restore(rows, going_on)]
+        return [*restored.refused, *self.overlays.restore(rows, going_on), *self.delivery.restore(rows)]
 
-    async def open(self, state: Keeper, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
-        """Begin with *rules*, and store changes in *state* from now on."""
+    async def open(
+        self, state: Keeper, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition], routing: Routing
+    ) -> None:
+        """Begin with *rules* and *routing*, and store changes in *state* from now on."""
         self._walking = asyncio.Lock()
         self._state = state
-        self.use(rules, inhibitions)
+        self.use(rules, inhibitions, routing)
         self._whole = True
+        self.delivery.open()
         await self._announcer.open(list(self.history), self.history[-1].seq if self.history else self._saved_seq)
         await self.settled()
 
@@ -133,17 +140,22 @@ class Evaluator:
         finally:
             self._state = None
             try:
+                await self.delivery.close()
                 await self._announcer.close()
             finally:
                 await state.close()
                 await self._reader.close()
 
-    def use(self, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
-        """Use *rules* from now on. The alerts and timers of those that have not changed stay."""
+    def use(self, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition], routing: Routing | None) -> None:
+        """Use *rules* and *routing* from now on; None: the routing stays. The alerts and timers of rules that have not
+        changed stay.
+        """
         known = dict(self.engine.rules)
         changed = self.engine.set_rules(rules, self._now())
         known |= self.engine.rules
         self._inhibitions = inhibitions
+        if routing is not None:
+            self.delivery.use(routing, self._look)
         ended = [worded(one, known) for one in changed]
         self._untold += ended
         self._unrecorded += ended
@@ -217,6 +229,13 @@ class Evaluator:
         if state is None:
             return
         transitions = list(self._untold)
+        shown, states = [], Counter[str]()
+        for view in self._laying(states):
+            if view is not None:
+                shown.append(view)
+            await slices.pause()
+        self.delivery.note(transitions)
+        self.delivery.flush(self._look)
         whole, self._whole = self._whole, True  # if this is cancelled, nobody knows what was stored
         changes = await self._saving.changes(transitions, slices, whole=whole)
         slices.note()
@@ -224,12 +243,8 @@ class Evaluator:
         await state.commit(changes)  # takes the changes over before it waits
         slices.begin()
         del self._untold[: len(transitions)]
+        self.delivery.release()
         self.history.extend(transitions)
-        shown, states = [], Counter[str]()
-        for view in self._laying(states):
-            if view is not None:
-                shown.append(view)
-            await slices.pause()
         self.shown, self.states = tuple(shown), dict(states)
         # Measured when it changes: the monitor reads it every second.
         alerts = sum(self.states.values())
@@ -238,13 +253,20 @@ class Evaluator:
 
     def _laying(self, states: Counter[str]) -> Iterator[AlertView | None]:
         """Make the views. Counts the *states* of all alerts, also of those that are not shown."""
+        self._alerts = alerts = {}
 
         def counted() -> Iterator[Alert]:
             for alert in self.engine.each():
                 states[alert.state.value] += 1
+                alerts[alert.fingerprint] = alert
                 yield alert
 
         return self.overlays.laying(counted(), self.engine.rules, self._inhibitions, self._now(), texts_of)
+
+    def _look(self, fingerprint: str) -> AlertView | None:
+        """Return one alert as it was laid last, also if there are too many to be shown."""
+        alert = self._alerts.get(fingerprint)
+        return None if alert is None else self.overlays.view(alert, self.engine.rules, texts_of)
 
     def _now(self) -> float:
         return self._context.clock.wall_ns() / 1e9

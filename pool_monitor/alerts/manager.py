@@ -111,8 +111,6 @@ class AlertManager:
             loaded = self._book.loaded
             for warning in loaded.warnings if loaded.warnings != before.warnings else ():
                 logger("alerts").warning(warning)
-            if loaded.receivers and not before.receivers:
-                logger("alerts").warning("alerts are not sent to the receivers of the rule files yet: they are logged")
             self._use_rules()
 
     async def reload_if_changed(self) -> None:
@@ -122,7 +120,8 @@ class AlertManager:
 
     def _use_rules(self) -> None:
         if self._is_open:
-            self._evaluator.use(list(self._book.rules.values()), self._book.loaded.inhibitions)
+            loaded = self._book.loaded
+            self._evaluator.use(list(self._book.rules.values()), loaded.inhibitions, loaded.routing)
 
     # -- alerts ---------------------------------------------------------------------------------------------------
 
@@ -240,7 +239,8 @@ class AlertManager:
                 if not again:
                     raise
             await self._evaluator.restore(state, list(self._book.rules.values()), self._thread)
-            await self._evaluator.open(state, list(self._book.rules.values()), self._book.loaded.inhibitions)
+            loaded = self._book.loaded
+            await self._evaluator.open(state, list(self._book.rules.values()), loaded.inhibitions, loaded.routing)
             self._guard.restart()
             telemetry.attach(self._handler, LOOP_RESUME.name, self._note_block)
         except BaseException:
@@ -328,6 +328,7 @@ class AlertManager:
             refused=evaluator.engine.refused,
             paused=self._guard.pause_left(now_ns) or None,
             file_degraded=self._outages.reasons.get("file"),
+            receivers=evaluator.delivery.receivers(),
         )
 
     def _now(self) -> float:

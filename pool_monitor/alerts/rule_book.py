@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.rule_file import check_together
@@ -22,8 +23,8 @@ class Loaded(NamedTuple):
     inhibitions: tuple[Inhibition, ...] = ()
     warnings: tuple[str, ...] = ()
     """What is odd in the files, one line each."""
-    receivers: bool = False
-    """Whether they name somebody to tell."""
+    routing: Routing = Routing()
+    """Who is told."""
 
 
 class RuleBook:

@@ -15,6 +15,7 @@ from pool_monitor.storage.state import Changes
 from pool_monitor.storage.state_store import SavedState, SavedTransition
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.delivery.delivery import Delivery
     from pool_monitor.alerts.engine import Engine
     from pool_monitor.alerts.overlays import Overlays
 
@@ -37,8 +38,8 @@ class Saved(NamedTuple):
 class Saving:
     """Knows what is in the state: which version of each memory."""
 
-    def __init__(self, engine: Engine, overlays: Overlays) -> None:
-        self._engine, self._overlays = engine, overlays
+    def __init__(self, engine: Engine, overlays: Overlays, delivery: Delivery) -> None:
+        self._engine, self._overlays, self._delivery = engine, overlays, delivery
         self._versions: dict[str, int] = {}
 
     async def changes(self, transitions: Sequence[AlertTransition], slices: Slices, *, whole: bool = False) -> Changes:
@@ -47,6 +48,8 @@ class Saving:
         changed_overlays = self._overlays.take_changes()
         overlays = self._overlays.all_rows() if whole else changed_overlays
         rows: dict[str, dict[str, bytes | None]] = {"alerts": {}, "memories": {}, **overlays}
+        for table, found in self._delivery.rows(whole=whole).items():
+            rows[table] = dict(found)
         if whole:
             self._versions = {}
         changed, gone = engine.changed(whole=whole), engine.removed()

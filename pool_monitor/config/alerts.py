@@ -6,9 +6,23 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from pool_monitor.config.fields import Validated
 from pool_monitor.config.paths import NamesFile
 
 _File = Annotated[str, Meta(min_length=1)]
+
+
+class HeartbeatConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where beats go, so that somebody outside notices that they end. One of *url_env* and *url_file* is needed: the
+    URL is a secret.
+    """
+
+    url_env: _File | None = None
+    """The environment variable that has the URL."""
+    url_file: _File | None = None
+    """The file that has the URL."""
+    every: Annotated[float, Meta(ge=1, le=86_400)] = 30.0
+    """Time between two beats."""
 
 
 class AlertsConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,6 +41,8 @@ class AlertsConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Time between two evaluations."""
     log: bool = True
     """Log each change of an alert's state."""
+    heartbeat: HeartbeatConfig | None = None
+    """A beat that somebody outside expects. None: there is none."""
     file: _File | None = None
     """A file to which each change of an alert's state is appended, one JSON object a line. A relative path starts at
     the working directory. None: there is none."""

@@ -62,11 +62,12 @@ from pool_monitor.events.resource import (
     RESOURCE_PROCESS,
     RESOURCE_WORKER,
 )
-from pool_monitor.events.alert import ALERT_TRANSITION
+from pool_monitor.events.alert import ALERT_NOTIFY, ALERT_TRANSITION
 # isort: on
 
 __all__ = [
     "ABSENT",
+    "ALERT_NOTIFY",
     "ALERT_TRANSITION",
     "BREAKER_TRANSITION",
     "CATALOGUE",

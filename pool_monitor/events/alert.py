@@ -21,3 +21,26 @@ ALERT_TRANSITION = declare(
         "summary": "str: the summary of the rule, with its placeholders replaced",
     },
 )
+
+ALERT_NOTIFY = declare(
+    "alert.notify",
+    "An attempt to send a notification has ended.",
+    {
+        "duration": "ns: of the attempt",
+        "attempt": "count: which attempt it was, from 1 on",
+        "alerts": "count: the alerts that it tells",
+        "retry_after": "ns?: for how long the receiver wants no message",
+    },
+    {
+        **MONITOR_KEY,
+        "service": "str: the monitor's service name",
+        "receiver": "str: the name of the receiver",
+        "channel": "str: webhook, email, alertmanager, apprise, log or file",
+        "id": "str: names the notification, the same for each attempt",
+        "group": "str: the key of the group; empty for a digest",
+        "status": "str: firing or resolved",
+        "reason": "str: why it is told now, such as: first notification",
+        "result": "str: sent, retry, refused, gone or too_large",
+        "error": "str: in words, without secrets; empty if it was sent",
+    },
+)

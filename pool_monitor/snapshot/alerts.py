@@ -11,6 +11,27 @@ AlertState = Literal["inactive", "pending", "firing", "recovering", "resolved"]
 (``keep_firing_for``); it is firing for receivers. ``resolved``: over, and shown for a while."""
 
 
+ReceiverState = Literal["ready", "retrying", "paused", "open", "parked", "gone"]
+"""``ready``: nothing is in the way. ``retrying``: the latest attempt failed, and is repeated. ``paused``: the receiver
+asked for a pause. ``open``: the breaker is open after several failures, and one attempt now and then finds out whether
+it works again. ``parked``: it refuses messages. ``gone``: it wants no message any more."""
+
+ToldStatus = Literal["told", "waiting", "owed", "held_back", "silenced", "inhibited", "muted", "flapping", "parked"]
+
+
+class ToldView(Struct, frozen=True, kw_only=True):
+    """What one receiver knows of an alert."""
+
+    receiver: str
+    status: ToldStatus
+    """``told``: it knows the present state. ``waiting``: for its group's time. ``owed``: the message is under way.
+    ``held_back``: by the rate limit. Else why it is told nothing now."""
+    at: float | None = None
+    """When it was told, or will be at the earliest; None: not known."""
+    reason: str = ""
+    """More words, such as why a message was refused."""
+
+
 class Acknowledgement(Struct, frozen=True, kw_only=True):
     """Somebody is dealing with an alert."""
 
@@ -66,6 +87,14 @@ class AlertView(Struct, frozen=True, kw_only=True, gc=False):
     """The bound that *value* was judged against, in the same unit; None: there is none."""
     findings: tuple[str, ...] = ()
     """The kinds of findings that its rule reads. Empty: it reads metrics."""
+    told: tuple[ToldView, ...] = ()
+    """What the receivers that it is for know of it. Empty: it is for none."""
+    values: tuple[float | None, ...] = ()
+    """The measured value up to now, the oldest first, at equal distances; None: unknown. Empty: not known at all."""
+    values_s: float = 0.0
+    """The time that *values* span."""
+    escalated_at: float | None = None
+    """When another receiver was told because nobody had acknowledged it; None: that did not happen."""
 
 
 class AlertTransition(Struct, frozen=True, kw_only=True, gc=False, rename={"from_state": "from", "to_state": "to"}):
@@ -137,6 +166,48 @@ class RuleView(Struct, frozen=True, kw_only=True):
     """After how long it is evaluated next; None: it is not: the alerts are off or degraded, or no service runs."""
 
 
+class ReceiverView(Struct, frozen=True, kw_only=True):
+    """Somebody who is told of alerts, and what is owed to them. Times are seconds."""
+
+    name: str
+    channel: str
+    """webhook, email, alertmanager, apprise, log or file."""
+    where: str = ""
+    """Where its messages go, as people may see it."""
+    page: bool = False
+    state: ReceiverState = "ready"
+    owed: int = 0
+    """Notifications that have not arrived, the parked ones too."""
+    parked: int = 0
+    """Those of them that were refused: they are tried rarely."""
+    held_back: int = 0
+    """Notifications that the rate limit holds back now."""
+    oldest_debt: float | None = None
+    """Age of the oldest notification that is owed; None: nothing is."""
+    last_success_age: float | None = None
+    """Since a notification arrived; None: none has since the state began."""
+    last_error: str | None = None
+    """Why the latest attempt failed; None: it did not."""
+    sent: int = 0
+    failed: int = 0
+    """Attempts since the monitor was made."""
+    lost: int = 0
+    """Notifications that were given up, because they were too old or there was no room."""
+
+
+class HeartbeatView(Struct, frozen=True, kw_only=True):
+    """The beats that somebody outside expects. Times are seconds."""
+
+    every: float
+    """Time between two beats."""
+    failing: tuple[str, ...] = ()
+    """Why the beats say that the monitor fails; empty: they say that it is well."""
+    last_success_age: float | None = None
+    """Since a beat arrived; None: none has yet."""
+    last_error: str | None = None
+    """Why the latest beat did not arrive; None: it did."""
+
+
 class AlertingView(Struct, frozen=True, kw_only=True):
     """The evaluation of rules: its cost, and what fails. Times are seconds."""
 
@@ -169,5 +240,21 @@ class AlertingView(Struct, frozen=True, kw_only=True):
     """Alerts that were not made because a rule has too many instances."""
     paused: float | None = None
     """For how long nothing is evaluated yet, because the machine or the process was stopped before; None: it is not."""
+    owed: int = 0
+    """Notifications that have not arrived yet, of all receivers; so are the next ones."""
+    parked: int = 0
+    """Those of them that were refused."""
+    held_back: int = 0
+    """Notifications that a rate limit holds back now."""
+    lost: int = 0
+    """Notifications that were given up."""
+    oldest_debt: float | None = None
+    """Age of the oldest notification that is owed; None: nothing is."""
+    notified_age: float | None = None
+    """Since a notification arrived anywhere; None: none has."""
+    receivers: tuple[ReceiverView, ...] = ()
+    """Who is told of alerts: those that rule files have, and those that are still owed something."""
+    heartbeat: HeartbeatView | None = None
+    """None: no heartbeat is sent."""
     file_degraded: str | None = None
     """Why the changes of alerts cannot be appended to ``[alerts] file``; None: they can, or there is none."""

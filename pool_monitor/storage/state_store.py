@@ -30,7 +30,9 @@ from pool_monitor.storage.sqlite_file import (
     version_of,
 )
 
-Table = Literal["alerts", "memories", "silences", "acknowledgements", "flapping"]
+Table = Literal[
+    "alerts", "memories", "silences", "acknowledgements", "flapping", "groups", "told", "outbox", "receivers"
+]
 """The tables of named rows."""
 TABLES: tuple[Table, ...] = get_args(Table)
 TRANSITIONS_MAX = 10_000
@@ -63,6 +65,12 @@ STATE = FileKind(
             "CREATE TABLE acknowledgements (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
             "CREATE TABLE flapping (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
             "CREATE TABLE transitions (seq INTEGER PRIMARY KEY, at REAL NOT NULL, value BLOB NOT NULL)",
+        ),
+        (
+            "CREATE TABLE groups (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE told (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE outbox (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE receivers (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         ),
     ),
 )

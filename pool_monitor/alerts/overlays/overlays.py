@@ -12,7 +12,7 @@ from pool_monitor.alerts.overlays.flapping import Flapping
 from pool_monitor.alerts.overlays.inhibition import Inhibitors
 from pool_monitor.alerts.overlays.mute import local_time
 from pool_monitor.alerts.overlays.silences import Silences
-from pool_monitor.alerts.overlays.views import Covers, Texts, covered, laying, no_texts
+from pool_monitor.alerts.overlays.views import Covers, Texts, covered, laying, no_texts, view_of
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.saved_rows import SavedRows
 from pool_monitor.errors import UnknownName
@@ -32,6 +32,7 @@ class Overlays:
         self._silences = Silences()
         self._acknowledgements = Acknowledgements()
         self._flapping = Flapping()
+        self._covers: Covers | None = None
 
     # -- what people do
 
@@ -111,7 +112,7 @@ class Overlays:
         """Yield a view of each alert with what lies over it, as `views.laying` does. Call it after each evaluation and
         each action, not for each Snapshot.
         """
-        covers = Covers(
+        self._covers = covers = Covers(
             self._silences.lasting(at),
             self._acknowledgements,
             Inhibitors(inhibitions),
@@ -120,6 +121,16 @@ class Overlays:
             local_time(at),
         )
         return laying(alerts, rules, covers, texts)
+
+    def view(
+        self,
+        alert: Alert,
+        rules: Mapping[str, CheckedRule],
+        texts: Callable[[CheckedRule | None, Alert], Texts] = no_texts,
+    ) -> AlertView | None:
+        """Return the view of one of the alerts that `laying` was called with last; None: it was not called yet."""
+        rule = rules.get(alert.alert)
+        return None if self._covers is None else view_of(alert, rule, self._covers, texts(rule, alert))
 
     def lay(
         self,

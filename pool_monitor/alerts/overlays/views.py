@@ -80,7 +80,7 @@ def laying(
             if shown == VIEWS_MAX:
                 return
             rule = rules.get(alert.alert)
-            yield _view(alert, rule, covers, texts(rule, alert))
+            yield view_of(alert, rule, covers, texts(rule, alert))
             shown += 1
         yield None
 
@@ -103,7 +103,8 @@ def _all_labels(alert: Alert) -> dict[str, str]:
     return {**alert.labels, "alertname": alert.alert, "severity": alert.severity}
 
 
-def _view(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
+def view_of(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
+    """Return one alert with what lies over it."""
     labels = _all_labels(alert)
     silences = covers.silences.of(labels)
     inhibited_by = covers.inhibitors.of(labels) if alert.state is not Phase.RESOLVED else ()

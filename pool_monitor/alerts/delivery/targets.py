@@ -1,0 +1,94 @@
+"""Which receivers an alert belongs to, and in which group of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pool_monitor.alerts.pattern import LabelMatch
+from pool_monitor.alerts.routing import LOG, Receiver, Route
+from pool_monitor.alerts.rule import Matcher, MuteTime
+
+GROUP_WAIT, GROUP_INTERVAL, REPEAT_INTERVAL = 30.0, 300.0, 4 * 3600.0
+"""Defaults, as Alertmanager's. Seconds."""
+GROUP_BY = ("alertname",)
+
+
+class GroupOptions(NamedTuple):
+    """How a route tells. Seconds."""
+
+    group_by: tuple[str, ...] = GROUP_BY
+    group_wait: float = GROUP_WAIT
+    group_interval: float = GROUP_INTERVAL
+    repeat_interval: float = REPEAT_INTERVAL
+    escalate_after: float | None = None
+    escalate_to: str | None = None
+    mute: tuple[MuteTime, ...] = ()
+
+
+_DEFAULTS = GroupOptions()
+
+
+class Target(NamedTuple):
+    """A receiver that has to be told of an alert."""
+
+    receiver: str
+    group_key: str
+    group_labels: Mapping[str, str]
+    options: GroupOptions
+
+
+class Routing(NamedTuple):
+    """Who is told: the route tree of all rule files, and the receivers by name."""
+
+    route: Route | None = None
+    """None: nobody is told."""
+    receivers: Mapping[str, Receiver] = {LOG.name: LOG}
+
+
+def targets_of(routing: Routing, alertname: str, labels: Mapping[str, str]) -> Sequence[Target]:
+    """Return who has to be told of an alert with these *labels* (with ``severity``). As Alertmanager: depth first, the
+    first route that matches, and the ones after it only where it says ``continue``.
+    """
+    if routing.route is None:
+        return ()
+    every = {**labels, "alertname": alertname}
+    return [_target(path, receiver, options, every) for path, receiver, options in _walk(routing.route, every)]
+
+
+def _walk(
+    route: Route, labels: Mapping[str, str], path: str = "", receiver: str = LOG.name, above: GroupOptions = _DEFAULTS
+) -> Iterator[tuple[str, str, GroupOptions]]:
+    path = f"{path}/{_written(route.match)}" if path else _written(route.match)
+    receiver = route.receiver or receiver
+    options = GroupOptions(
+        above.group_by if route.group_by is None else route.group_by,
+        above.group_wait if route.group_wait is None else route.group_wait,
+        above.group_interval if route.group_interval is None else route.group_interval,
+        above.repeat_interval if route.repeat_interval is None else route.repeat_interval,
+        above.escalate_after if route.escalate_after is None else route.escalate_after,
+        above.escalate_to if route.escalate_to is None else route.escalate_to,
+        route.mute,
+    )
+    matched = False
+    for child in route.routes:
+        if LabelMatch(child.match)(labels):
+            matched = True
+            yield from _walk(child, labels, path, receiver, options)
+            if not child.goes_on:
+                break
+    if not matched:
+        yield path, receiver, options
+
+
+def _target(path: str, receiver: str, options: GroupOptions, labels: Mapping[str, str]) -> Target:
+    group = {name: labels[name] for name in sorted(options.group_by) if name in labels}
+    return Target(receiver, f"{path}:{_quoted(group)}", group, options)
+
+
+def _written(match: Sequence[Matcher]) -> str:
+    return _quoted({matcher.label: matcher.value for matcher in match})
+
+
+def _quoted(labels: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
