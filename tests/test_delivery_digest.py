@@ -80,7 +80,9 @@ def test_the_counts_add_up_and_the_most_urgent_alerts_are_listed(groups: list[li
     parts, number = [], 0
     every = []
     for group in groups:
-        alerts = [told(number + index, firing=firing, severity=severity) for index, (firing, severity) in enumerate(group)]
+        alerts = [
+            told(number + index, firing=firing, severity=severity) for index, (firing, severity) in enumerate(group)
+        ]
         number += len(alerts)
         every += alerts
         parts.append(part(*alerts))

@@ -8,72 +8,100 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.alerts.delivery.rate_limit import BURST, DIGEST_EVERY, PER_SECOND, QUIET, RateLimit, is_limited, is_page
+from pool_monitor.alerts.delivery.rate_limit import (
+    BURST,
+    DIGEST_EVERY,
+    PER_SECOND,
+    QUIET,
+    Ration,
+    RateLimits,
+    is_limited,
+    is_page,
+)
 from pool_monitor.alerts.routing import LOG, AlertmanagerApi, Receiver, Secret, Webhook
 
 AT = 1_700_000_000.0
 
 
+class Limited:
+    """One receiver behind its limit."""
+
+    def __init__(self, *, page: bool = False) -> None:
+        self.limits, self.page = RateLimits(), page
+
+    def __call__(self, due: int, at: float, *, waiting: int = 0, digest_waits: bool = False) -> Ration:
+        return self.limits.ration("ops", due, at, page=self.page, waiting=waiting, digest_waits=digest_waits)
+
+    @property
+    def holds_back(self) -> bool:
+        return self.limits.holds_back("ops")
+
+
 def test_twelve_messages_pass_at_once_and_twelve_again_after_a_minute() -> None:
-    limit = RateLimit()
-    assert limit.grant(BURST, AT).messages == BURST
-    assert limit.grant(BURST, AT + 60.0).messages == BURST
-    assert not limit.holds_back
+    ration = Limited()
+    assert ration(BURST, AT) == Ration(BURST)
+    assert ration(BURST, AT + 60.0) == Ration(BURST)
+    assert not ration.holds_back
 
 
 def test_one_more_than_there_are_tokens_makes_one_digest_of_all() -> None:
-    assert RateLimit().grant(BURST + 1, AT) == (0, True)
+    assert Limited()(BURST + 1, AT) == Ration(0, digest=True)
 
 
 def test_digests_are_half_a_minute_apart_while_there_is_something_to_tell() -> None:
-    limit = RateLimit()
-    limit.grant(100, AT)
-    assert limit.grant(5, AT + 5.0) == (0, False)
-    assert limit.next_at(5, AT + 5.0) == AT + DIGEST_EVERY
-    assert limit.grant(5, AT + DIGEST_EVERY) == (0, True)
-    assert limit.grant(1, AT + DIGEST_EVERY + 1.0) == (0, False)
+    ration = Limited()
+    ration(100, AT)
+    assert ration(5, AT + 5.0) == Ration(0, next_at=AT + DIGEST_EVERY)
+    assert ration(5, AT + DIGEST_EVERY) == Ration(0, digest=True)
+    assert ration(1, AT + DIGEST_EVERY + 1.0) == Ration(0, next_at=AT + 2 * DIGEST_EVERY)
 
 
 def test_a_quiet_minute_ends_it() -> None:
-    limit = RateLimit()
-    limit.grant(100, AT)
-    assert limit.grant(1, AT + QUIET - 1.0) == (0, True), "the minute was not quiet"
-    assert limit.grant(BURST, AT + 2 * QUIET - 1.0) == (BURST, False)
-    assert not limit.holds_back
+    ration = Limited()
+    ration(100, AT)
+    assert ration(1, AT + QUIET - 1.0).digest, "the minute was not quiet"
+    assert ration(BURST, AT + 2 * QUIET - 1.0) == Ration(BURST)
+    assert not ration.holds_back
 
 
 def test_it_goes_on_until_the_digest_has_arrived() -> None:
-    limit = RateLimit()
-    limit.grant(100, AT)
+    ration = Limited()
+    ration(100, AT)
     later = AT + 10 * QUIET
-    assert limit.grant(1, later, waiting=1, digest_waits=True) == (0, True)
-    assert limit.grant(1, later + QUIET) == (1, False)
+    assert ration(1, later, waiting=1, digest_waits=True).digest
+    assert ration(1, later + QUIET) == Ration(1)
 
 
 def test_a_digest_of_an_earlier_life_that_waits_holds_back_the_next_messages() -> None:
-    limit = RateLimit()
-    assert limit.grant(1, AT, waiting=1, digest_waits=True) == (0, True)
-    assert limit.holds_back
+    ration = Limited()
+    assert ration(1, AT, waiting=1, digest_waits=True).digest
+    assert ration.holds_back
 
 
 def test_messages_that_have_not_arrived_occupy_tokens() -> None:
-    limit = RateLimit()
-    assert limit.grant(1, AT, waiting=BURST - 1) == (1, False)
-    assert limit.grant(1, AT + 3600.0, waiting=BURST) == (0, True)
+    ration = Limited()
+    assert ration(1, AT, waiting=BURST - 1) == Ration(1)
+    assert ration(1, AT + 3600.0, waiting=BURST).digest
 
 
 def test_pages_are_delayed_and_never_put_together() -> None:
-    limit = RateLimit(page=True)
-    assert limit.grant(100, AT) == (BURST, False)
-    assert limit.grant(88, AT) == (0, False)
-    due_at = limit.next_at(88, AT)
-    assert due_at == pytest.approx(AT + 1 / PER_SECOND)
-    assert limit.grant(88, due_at) == (1, False)
-    assert not limit.holds_back
+    ration = Limited(page=True)
+    found = ration(100, AT)
+    assert (found.single, found.digest) == (BURST, False)
+    found = ration(88, AT)
+    assert found.single == 0
+    assert found.next_at == pytest.approx(AT + 1 / PER_SECOND)
+    assert ration(88, found.next_at).single == 1
+    assert not ration.holds_back
 
 
-def test_nothing_to_tell_asks_for_no_time() -> None:
-    assert RateLimit().next_at(0, AT) is None
+def test_the_limits_of_receivers_that_are_gone_are_forgotten() -> None:
+    ration = Limited()
+    ration(100, AT)
+    ration.limits.keep({"ops"})
+    assert ration.holds_back
+    ration.limits.keep(set())
+    assert not ration.holds_back
 
 
 @given(
@@ -83,32 +111,32 @@ def test_nothing_to_tell_asks_for_no_time() -> None:
 def test_no_group_waits_for_ever_and_no_minute_has_too_many_messages(
     steps: list[tuple[float, int]], page: bool
 ) -> None:
-    limit, at, held = RateLimit(page=page), AT, 0
+    ration, at, held = Limited(page=page), AT, 0
+    next_at: float | None = None
     sent: list[float] = []
     digests: list[float] = []
 
     def flush() -> None:
-        nonlocal held
-        granted = limit.grant(held, at)
-        assert granted.messages <= held
-        if granted.digest:
-            digests.append(at)
-        sent.extend([at] * granted.messages)
-        held -= held if granted.digest else granted.messages
+        nonlocal held, next_at
+        found = ration(held, at) if held else Ration(0)
+        assert found.single <= held
+        sent.extend([at] * found.single)
+        digests.extend([at] * found.digest)
+        held -= held if found.digest else found.single
+        next_at = found.next_at
+        assert (next_at is None) == (held == 0)
 
     for pause, more in steps:
         ends = at + pause
-        while (found := limit.next_at(held, at)) is not None and found <= ends:
-            assert found >= at
-            at = found
+        while next_at is not None and next_at <= ends:
+            assert next_at >= at
+            at = next_at
             flush()
         at, held = ends, held + more
         flush()
-    for _ in range(40 * len(steps) + 1):
-        found = limit.next_at(held, at)
-        if found is None:
-            break
-        at = found
+    while next_at is not None:
+        assert next_at > at
+        at = next_at
         flush()
     assert held == 0
     assert not (page and digests)

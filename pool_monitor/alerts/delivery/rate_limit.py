@@ -1,18 +1,19 @@
-"""How many messages one receiver gets, and what is done with the ones that are too many.
+"""How many messages a receiver takes, and what becomes of those that are too many.
 
 A bucket holds `BURST` tokens and fills up with as many a minute. Each message takes one, and one that has not arrived
-yet occupies one: a receiver that comes back after an hour is not flooded either.
+yet occupies one: so a receiver that works again after an hour is not flooded.
 
-More groups with something to tell than tokens: everything for the receiver is *held back* from then on. It is told as
-one digest at once, and then as one every `DIGEST_EVERY` at most. This ends when the latest digest has arrived and
-`QUIET` seconds have passed after it. While a digest has not arrived, nothing else is told, so no newer message of a
-group overtakes it.
+More groups with something to tell than tokens: everything for that receiver is *held back* from then on. It is told in
+one digest at once, and then in one every `DIGEST_EVERY` at most. This ends when the latest digest has arrived and
+`QUIET` seconds have passed since it was made. While a digest has not arrived, nothing else is told, so no newer message
+of a group overtakes it.
 
 Pages are only delayed: as many are sent as there are tokens, and the others wait for the next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from pool_monitor.alerts.routing import AlertmanagerApi, Receiver, Webhook
@@ -27,69 +28,77 @@ QUIET = 60.0
 _SLACK = 1e-6  # sums of parts of a token may be short of a whole one by rounding
 
 
-class Grant(NamedTuple):
-    """What may be told now."""
+class Ration(NamedTuple):
+    """What may be told to one receiver now."""
 
-    messages: int = 0
-    """As many groups, the most urgent first. The others are held back."""
+    single: int
+    """The groups that get a message of their own, the worst first."""
     digest: bool = False
-    """All of them, in one digest."""
+    """Whether all the others are told now, in one message. Else they are held back, and asked for again."""
+    next_at: float | None = None
+    """When those that are held back are asked for again; None: there are none."""
 
 
-class RateLimit:
-    """The limit of one receiver. No I/O; times are passed in, in seconds, and never go back."""
+class RateLimits:
+    """The limits of all receivers. No I/O; times are passed in, in seconds, and never go back. Bound: one limit for each
+    receiver that was told something since `keep`.
+    """
 
-    def __init__(self, *, page: bool = False) -> None:
-        self._page = page
-        self._tokens, self._filled_at = float(BURST), 0.0
-        self._digest_at: float | None = None
+    def __init__(self) -> None:
+        self._limits: dict[str, _Limit] = {}
 
-    @property
-    def holds_back(self) -> bool:
-        """Whether everything is told by digests."""
-        return self._digest_at is not None
+    def ration(
+        self, receiver: str, due: int, at: float, *, page: bool, waiting: int = 0, digest_waits: bool = False
+    ) -> Ration:
+        """Return what *receiver* may be told, if *due* groups have something to tell now: those that were held back and
+        those whose time has come. It counts as told. Called with *due* above 0 only.
 
-    def grant(self, due: int, at: float, *, waiting: int = 0, digest_waits: bool = False) -> Grant:
-        """Say what becomes of *due* groups that have something to tell; call it whenever there are some.
-
-        *waiting*: messages that have not arrived yet. *digest_waits*: one of them is a digest. The caller makes at
-        once what is granted.
+        *waiting*: messages about other groups that have not arrived yet. *digest_waits*: there is a digest among them.
         """
-        self._fill(at)
-        if self._page:
-            messages = min(due, int(self._tokens + _SLACK))
-            self._tokens = max(self._tokens - messages, 0.0)
-            return Grant(messages)
-        self._calm(at, digest_waits=digest_waits)
-        if self._digest_at is None:
-            if due <= int(self._tokens + _SLACK) - waiting:
-                self._tokens = max(self._tokens - due, 0.0)
-                return Grant(due)
-        elif at < self._digest_at + DIGEST_EVERY - _SLACK:
-            return Grant()
-        if due:
-            self._digest_at = at
-        return Grant(digest=due > 0)
+        limit = self._limits.setdefault(receiver, _Limit())
+        return limit.page(due, at) if page else limit.message(due, at, waiting, digest_waits=digest_waits)
 
-    def next_at(self, due: int, at: float) -> float | None:
-        """When something is granted again, with *due* groups held back; None: nothing waits for it."""
-        if not due:
-            return None
-        if self._digest_at is not None:
-            return max(self._digest_at + DIGEST_EVERY, at)
+    def holds_back(self, receiver: str) -> bool:
+        """Whether *receiver* is told everything in digests now."""
+        limit = self._limits.get(receiver)
+        return limit is not None and limit.digest_at is not None
+
+    def keep(self, receivers: Container[str]) -> None:
+        """Forget the limits of all others."""
+        self._limits = {name: limit for name, limit in self._limits.items() if name in receivers}
+
+
+class _Limit:
+    """The limit of one receiver."""
+
+    def __init__(self) -> None:
+        self.tokens, self.filled_at = float(BURST), 0.0
+        self.digest_at: float | None = None
+        """When the latest digest was made, while everything is held back; None: nothing is."""
+
+    def page(self, due: int, at: float) -> Ration:
         self._fill(at)
-        return at + max(1.0 - self._tokens, 0.0) / PER_SECOND
+        single = self._take(min(due, int(self.tokens + _SLACK)))
+        return Ration(single, next_at=at + (1.0 - self.tokens) / PER_SECOND if single < due else None)
+
+    def message(self, due: int, at: float, waiting: int, *, digest_waits: bool) -> Ration:
+        self._fill(at)
+        if not digest_waits and self.digest_at is not None and at >= self.digest_at + QUIET - _SLACK:
+            self.digest_at = None
+        if self.digest_at is None and not digest_waits and due <= int(self.tokens + _SLACK) - waiting:
+            return Ration(self._take(due))
+        if self.digest_at is not None and at < self.digest_at + DIGEST_EVERY - _SLACK:
+            return Ration(0, next_at=self.digest_at + DIGEST_EVERY)
+        self.digest_at = at
+        return Ration(0, digest=True)
 
     def _fill(self, at: float) -> None:
-        self._tokens = min(self._tokens + max(at - self._filled_at, 0.0) * PER_SECOND, float(BURST))
-        self._filled_at = at
+        self.tokens = min(self.tokens + max(at - self.filled_at, 0.0) * PER_SECOND, float(BURST))
+        self.filled_at = at
 
-    def _calm(self, at: float, *, digest_waits: bool) -> None:
-        """Begin to hold back for a digest of an earlier life; end it after a quiet time."""
-        if digest_waits:
-            self._digest_at = at - DIGEST_EVERY if self._digest_at is None else self._digest_at
-        elif self._digest_at is not None and at >= self._digest_at + QUIET - _SLACK:
-            self._digest_at = None
+    def _take(self, messages: int) -> int:
+        self.tokens = max(self.tokens - messages, 0.0)
+        return messages
 
 
 def is_page(receiver: Receiver) -> bool:
@@ -99,5 +108,5 @@ def is_page(receiver: Receiver) -> bool:
 
 
 def is_limited(receiver: Receiver) -> bool:
-    """Whether there is a limit at all. A running Alertmanager has its own, and wants to know every alert."""
+    """Whether there is a limit at all. A running Alertmanager has its own, and is told of every alert."""
     return not isinstance(receiver.channel, AlertmanagerApi)
