@@ -13,8 +13,8 @@ from pool_monitor.alerts.delivery.rate_limit import (
     DIGEST_EVERY,
     PER_SECOND,
     QUIET,
-    Ration,
     RateLimits,
+    Ration,
     is_limited,
     is_page,
 )

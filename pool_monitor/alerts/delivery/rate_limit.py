@@ -40,8 +40,9 @@ class Ration(NamedTuple):
 
 
 class RateLimits:
-    """The limits of all receivers. No I/O; times are passed in, in seconds, and never go back. Bound: one limit for each
-    receiver that was told something since `keep`.
+    """The limits of all receivers. No I/O; times are passed in, in seconds, and never go back.
+
+    Bound: one limit for each receiver that was told something since `keep`.
     """
 
     def __init__(self) -> None:
