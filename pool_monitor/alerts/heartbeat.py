@@ -42,6 +42,7 @@ from pool_monitor.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pool_monitor.alerts.channels.http import HttpClient
     from pool_monitor.config.alerts import HeartbeatConfig
     from pool_monitor.snapshot import AlertingView
 
@@ -116,22 +117,26 @@ class Heartbeat:
     def url(self) -> str:
         """Return the URL, read anew: a file may have been replaced. Raises ConfigError, without any part of it."""
         from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
+        from pool_monitor.alerts.rule_file.files import contents
 
-        config = self._config
+        path, variable = self._config.url_file, self._config.url_env
+        where = f"the environment variable {variable}" if path is None else f"the file {path}"
         try:
-            url = value_of(Secret(variable=config.url_env, file=config.url_file))
+            url = value_of(Secret(variable=variable)) if path is None else contents(path).decode().strip()
         except SecretMissing as error:
             raise ConfigError(f"[alerts] heartbeat: {error}, so no beat could be sent") from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is not a file with a URL"
+            raise ConfigError(f"[alerts] heartbeat: {where} cannot be read: {why}") from None
         if not _is_url(url):
-            where = f"the variable {config.url_env}" if config.url_env is not None else f"the file {config.url_file}"
             raise ConfigError(f"[alerts] heartbeat: {where} has no URL, such as https://beats.example/1234")
         return url
 
     async def beat_until(self, ending: asyncio.Event, in_order: threading.Event) -> None:
         """Send beats until *ending* is set, and a last one if *in_order* is set then."""
-        from pool_monitor.alerts.channels.http import HttpClient
+        from pool_monitor.alerts.channels import http
 
-        beats, client = Beats(self._config.every), HttpClient()
+        beats, client = Beats(self._config.every), http.HttpClient()
         try:
             while not ending.is_set():
                 began = self.now()
