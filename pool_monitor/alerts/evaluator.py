@@ -240,10 +240,13 @@ class Evaluator:
         states = Counter[str]()
         for view in self._laying(states):
             if view is not None:
-                shown.append(self._drawn(view) if len(shown) < DRAWN else view)
+                shown.append(view)
             await slices.pause()
         self.delivery.note(transitions)
         self.delivery.flush(self._look)
+        for number, view in enumerate(shown):
+            shown[number] = self._with_told(self._drawn(view) if number < DRAWN else view)
+            await slices.pause()
         whole, self._whole = self._whole, True  # if this is cancelled, nobody knows what was stored
         changes = await self._saving.changes(transitions, slices, whole=whole)
         slices.note()
@@ -280,6 +283,11 @@ class Evaluator:
         alert = self._alerts.get(fingerprint)
         view = None if alert is None else self.overlays.view(alert, self.engine.rules, texts_of)
         return None if view is None else self._drawn(view)
+
+    def _with_told(self, view: AlertView) -> AlertView:
+        """Return *view* with what the receivers know of it."""
+        told = self.delivery.told(view.fingerprint)
+        return msgspec.structs.replace(view, told=told) if told else view
 
     def _drawn(self, view: AlertView) -> AlertView:
         """Return *view* with the course of its value."""
