@@ -36,6 +36,15 @@ class Target(NamedTuple):
     group_key: str
     group_labels: Mapping[str, str]
     options: GroupOptions
+    cause: str = ""
+    """Why the alert is in a group of this receiver: empty: a route says so; escalated; fallback."""
+    about: str = ""
+    """*cause* in words, such as whom nobody acknowledged it at."""
+
+    def passed_on(self, receiver: str, cause: str, about: str) -> Target:
+        """Return the target of *receiver* that alerts of this one join because of *cause*, without waiting."""
+        options = self.options._replace(group_wait=0.0, escalate_after=None, escalate_to=None)
+        return Target(receiver, f"{self.group_key}!{cause}:{self.receiver}", self.group_labels, options, cause, about)
 
 
 class Routing(NamedTuple):
