@@ -55,6 +55,11 @@ class Covers(NamedTuple):
     """Wall-clock time."""
     local: LocalTime
 
+    def add(self, alert: Alert) -> None:
+        """Let *alert* inhibit others, if it fires."""
+        if alert.state in FIRING_PHASES:
+            self.inhibitors.add(alert.fingerprint, _all_labels(alert))
+
 
 def laying(
     alerts: Iterable[Alert],
@@ -70,8 +75,7 @@ def laying(
     groups: defaultdict[tuple[int, int], list[Alert]] = defaultdict(list)
     for count, alert in enumerate(alerts, 1):
         groups[_ORDER[alert.state], _WORST_FIRST.get(alert.severity, _OTHER_SEVERITY)].append(alert)
-        if alert.state in FIRING_PHASES:
-            covers.inhibitors.add(alert.fingerprint, _all_labels(alert))
+        covers.add(alert)
         if not count % _AT_ONCE:
             yield None
     shown = 0
