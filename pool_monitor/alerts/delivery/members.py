@@ -68,6 +68,17 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         """Whether it ended, and the receiver is owed that."""
         return self.end is not None and (self.fire_no > 0 or self.maybe) and not self.end_known(group)
 
+    @property
+    def stated_no(self) -> int:
+        """The notification that states first what is true now; 0: none does."""
+        return self.fire_no if self.end is None else self.end_no
+
+    def up_to_date(self, group: Group) -> bool:
+        """Whether the receiver knows what is true now, or does not need to."""
+        if self.end is not None:
+            return not self.owed(group)
+        return self.known(group) and self.said_severity == self.severity
+
     def begins(self, severity: str, starts_at: float) -> None:
         """It fires again before its end was told, or fires on with another severity."""
         self.severity = severity
@@ -82,6 +93,16 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         """It fires no more."""
         if self.end is None or not self.end_no:
             self.end = end
+
+    def unheard(self) -> Member:
+        """Return the alert as a member that nobody was told of."""
+        return Member(
+            alert=self.alert,
+            labels=self.labels,
+            severity=self.severity,
+            joined_as=self.joined_as,
+            starts_at=self.starts_at,
+        )
 
     def state_firing(self, group: Group, number: int, at: float) -> None:
         """The notification *number* states that it fires."""

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from pool_monitor.alerts.delivery.digest import DIGEST
 from pool_monitor.alerts.delivery.groups import Counts, Group
 from pool_monitor.alerts.delivery.members import Member, Standing
 from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, ToldAlert
@@ -45,9 +46,11 @@ class Draft(NamedTuple):
 def notification_of(
     drafts: Sequence[Draft], at: float, look: Look, *, service: str, page: bool, reason: str, about: str
 ) -> Notification:
-    """Return the notification that tells *drafts*, at least one, all of the same receiver. Several make a digest."""
+    """Return the notification that tells *drafts*, at least one, all of the same receiver. Those of several groups
+    have the reason ``digest``.
+    """
     group = drafts[0].group
-    several = len(drafts) > 1 or reason == "digest"
+    several = reason == DIGEST
     stated = [
         (draft.group, standing)
         for draft in drafts
@@ -74,9 +77,9 @@ def notification_of(
     )
 
 
-def state_all(draft: Draft, number: int, at: float) -> Iterable[Standing]:
-    """Note that the notification *number* states what *draft* has. Yields the members that changed."""
-    group = draft.group
+def state_all(draft: Draft, at: float) -> Iterable[Standing]:
+    """Note that the latest notification of the group states what *draft* has. Yields the members that changed."""
+    group, number = draft.group, draft.group.made_no
     for standing in draft.standings:
         member = standing.member
         before = (member.fire_no, member.end_no, member.maybe, member.said_severity, member.owed_at)
