@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.delivery.aftermath import Aftermath
 from pool_monitor.alerts.delivery.agenda import Agenda
@@ -62,10 +64,16 @@ class Notifier:
                 self._agenda.add(group)
             yield
         self.unreconciled = self.unreconciled or self._ledger.full
+        self._escalations.begin_again()
         for group in self._ledger.each_group():
-            if not self._ledger.members_of(group):
+            members = self._ledger.members_of(group)
+            if not members:
                 self._remove(group)
-                yield
+            for number, (fingerprint, member) in enumerate(members.items(), 1):
+                self._await(group, fingerprint, member, at)
+                if number % _AT_ONCE == 0:
+                    yield
+            yield
 
     def note(self, transitions: Iterable[AlertTransition], at: float) -> None:
         """Take account of changes of alerts, the oldest first. One that was noted before is left out."""
@@ -149,6 +157,11 @@ class Notifier:
         found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
         return tuple(told_view(*one, view, self._limits, self._aftermath, at) for one in found)
 
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
+        return min((time for time in times if time is not None), default=None)
+
     def held_back(self, receiver: str) -> int:
         """Return the number of groups of *receiver* that the rate limit holds back."""
         return self._limits.held_back(receiver)
@@ -176,8 +189,6 @@ class Notifier:
             for fingerprint, member in self._ledger.members_of(group).items():
                 if group.cause == ESCALATED and member.end is None:
                     self._escalations.escalated(fingerprint, group.target)
-                elif member.owed_at is not None and not group.cause and member.end is None:
-                    self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
         self.unreconciled = True
         return damaged
 
@@ -231,12 +242,24 @@ class Notifier:
             return False
         if group.cause == ESCALATED:
             self._escalations.escalated(fingerprint, group.target)
+        self._await(group, fingerprint, self._ledger.members_of(group)[fingerprint], at)
         self._agenda.add(group)
         return True
 
+    def _await(self, group: Group, fingerprint: str, member: Member, at: float) -> None:
+        """From now on, the receiver of *group* may acknowledge an alert that it is owed."""
+        if member.owed_at is not None and member.end is None and not group.cause:
+            self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
+
     def _fall_back(self, at: float, group: Group, fingerprint: str, reason: str) -> None:
-        for target in fallbacks_of(self._routing, group.target, reason):
-            self.join(fingerprint, target, at)
+        member = self._ledger.members_of(group).get(fingerprint)
+        for target in () if member is None else fallbacks_of(self._routing, group.target, reason):
+            assert member is not None
+            if member.end is None:
+                self.join(fingerprint, target, at)
+            elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
+                unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)
+                self._join(fingerprint, unheard, target, at)
 
     # -- telling
 
@@ -251,8 +274,9 @@ class Notifier:
         standings: list[Standing] = []
         muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
-            view = look(fingerprint) if member.end is None else None
-            standing = standing_of(fingerprint, member, view, muted=muted)
+            standing = standing_of(fingerprint, member, look(fingerprint), muted=muted)
+            if member.forget(suppressed=standing.status == "suppressed", flapping=standing.flapping):
+                self._ledger.set_member(group, fingerprint, member)
             if standing.status != "ended" or member.owed(group):
                 standings.append(standing)
             else:
@@ -298,6 +322,7 @@ class Notifier:
             yield from self._make(rest, at, look, page=page, reason=DIGEST, about="")
         for draft in [] if ration.digest else rest:
             self._agenda.hold(draft.group, at, ration.next_at)
+            yield from self._owe(draft, at)
 
     def _make(
         self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, reason: str, about: str
@@ -326,6 +351,16 @@ class Notifier:
             for group, standing in stating:  # if the caller gives up meanwhile: it is in the outbox
                 self._stated(group, standing, at)
 
+    def _owe(self, draft: Draft, at: float) -> Iterator[None]:
+        """The receiver is owed what *draft* has, though it is held back."""
+        for done, standing in enumerate(draft.standings, 1):
+            if standing.status == "firing" and standing.member.owed_at is None:
+                standing.member.owed_at = at
+                self._stated(draft.group, standing, at)
+            if done % _AT_ONCE == 0:
+                yield
+        yield
+
     def _about_digest(self, drafts: Sequence[Draft], at: float) -> str:
         ended = sum(draft.counts.ended for draft in drafts)
         rules = {one.member.alert for draft in drafts for one in draft.standings if one.status != "suppressed"}
@@ -341,8 +376,8 @@ class Notifier:
 
     def _stated(self, group: Group, standing: Standing, at: float) -> None:
         member = standing.member
-        if member.owed_at == at and not group.cause and member.end is None:
-            self._escalations.began(standing.fingerprint, group.target, at)
+        if member.owed_at == at:
+            self._await(group, standing.fingerprint, member, at)
         self._ledger.set_member(group, standing.fingerprint, member)
 
     def _remove(self, group: Group) -> None:
