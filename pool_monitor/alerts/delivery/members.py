@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from pool_monitor.alerts.delivery.groups import Group
-    from pool_monitor.snapshot import AlertView
+from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.snapshot import AlertView
 
 Status = Literal["firing", "suppressed", "ended"]
 
@@ -126,7 +125,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
             self.end_no = 0
 
 
-class Standing(NamedTuple):
+class Truth(NamedTuple):
     """What a member is for its receiver now."""
 
     fingerprint: str
@@ -137,14 +136,14 @@ class Standing(NamedTuple):
     acknowledged: bool = False
 
 
-def standing_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Standing:
+def truth_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Truth:
     """Return what *member* is now. *view*: how it is shown. *muted*: whether a mute time of its route lasts."""
     if member.end is not None:
-        return Standing(fingerprint, member, "ended")
+        return Truth(fingerprint, member, "ended")
     if view is None:
-        return Standing(fingerprint, member, "firing")
+        return Truth(fingerprint, member, "firing")
     why = suppressed_by(view, muted=muted)
-    return Standing(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged)
+    return Truth(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged)
 
 
 def suppressed_by(view: AlertView, *, muted: bool) -> Literal["", "silenced", "inhibited", "muted"]:

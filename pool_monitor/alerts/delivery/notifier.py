@@ -11,12 +11,13 @@ from pool_monitor.alerts.delivery.agenda import Agenda
 from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
 from pool_monitor.alerts.delivery.escalation import ESCALATED, Escalations, fallbacks_of
 from pool_monitor.alerts.delivery.explaining import told_view
-from pool_monitor.alerts.delivery.groups import Group, counts_of, reason_of, unsaid
+from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
-from pool_monitor.alerts.delivery.members import End, Member, Standing, standing_of
+from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
 from pool_monitor.alerts.delivery.messages import Draft, Look, notification_of, state_all
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page
+from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
@@ -64,7 +65,7 @@ class Notifier:
         self.unreconciled = self.unreconciled or self._ledger.full
         for group in self._ledger.each_group():
             if not self._ledger.members_of(group):
-                self._remove(group)
+                self._agenda.forget(group)
                 yield
 
     def note(self, transitions: Iterable[AlertTransition], at: float) -> None:
@@ -248,28 +249,28 @@ class Notifier:
         """
         if self._agenda.blocks(group):
             return
-        standings: list[Standing] = []
+        truths: list[Truth] = []
         muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
             view = look(fingerprint) if member.end is None else None
-            standing = standing_of(fingerprint, member, view, muted=muted)
-            if standing.status != "ended" or member.owed(group):
-                standings.append(standing)
+            truth = truth_of(fingerprint, member, view, muted=muted)
+            if truth.status != "ended" or member.owed(group):
+                truths.append(truth)
             else:
                 self._ledger.remove_member(group, fingerprint)
             if number % _AT_ONCE == 0:
                 yield
         yield
-        counts = counts_of(group, standings, at)
+        counts = counts_of(group, truths, at)
         reason = reason_of(counts, group.cause)
-        if group.waiting and not again and not unsaid(standings):
+        if group.waiting and not again and not unsaid(truths):
             reason = ""
         if reason or again:
-            drafts.append(Draft(group, standings, counts, reason, (group.waiting, group.arrived_no)))
+            drafts.append(Draft(group, truths, counts, reason, (group.waiting, group.arrived_no)))
             return
         self._agenda.release(group)
-        if not standings:
-            self._remove(group)
+        if not truths:
+            self._agenda.forget(group)
 
     def _tell(self, receiver: str, drafts: list[Draft], at: float, look: Look) -> Iterator[Notification | None]:
         """Tell *drafts*, as far as the rate limit lets them. One in whose place a message waits that has not arrived
@@ -315,20 +316,20 @@ class Notifier:
             group.made(made.id, digest=reason == DIGEST)
             self._agenda.release(group)
             self._ledger.keep(group, was)
-        stating = ((draft.group, standing) for draft in drafts for standing in state_all(draft, at))
+        stating = ((draft.group, truth) for draft in drafts for truth in state_all(draft, at))
         try:
             yield made
-            for done, (group, standing) in enumerate(stating, 1):
-                self._stated(group, standing, at)
+            for done, (group, truth) in enumerate(stating, 1):
+                self._stated(group, truth, at)
                 if done % _AT_ONCE == 0:
                     yield None
         finally:
-            for group, standing in stating:  # if the caller gives up meanwhile: it is in the outbox
-                self._stated(group, standing, at)
+            for group, truth in stating:  # if the caller gives up meanwhile: it is in the outbox
+                self._stated(group, truth, at)
 
     def _about_digest(self, drafts: Sequence[Draft], at: float) -> str:
         ended = sum(draft.counts.ended for draft in drafts)
-        rules = {one.member.alert for draft in drafts for one in draft.standings if one.status != "suppressed"}
+        rules = {one.member.alert for draft in drafts for one in draft.truths if one.status != "suppressed"}
         held_for = self._limits.held_for(drafts[0].group.receiver, at)
         return digest_words(len(drafts), sum(draft.counts.firing for draft in drafts), ended, len(rules), held_for)
 
@@ -339,12 +340,8 @@ class Notifier:
             return False
         return not self._agenda.blocks(draft.group)
 
-    def _stated(self, group: Group, standing: Standing, at: float) -> None:
-        member = standing.member
+    def _stated(self, group: Group, truth: Truth, at: float) -> None:
+        member = truth.member
         if member.owed_at == at and not group.cause and member.end is None:
-            self._escalations.began(standing.fingerprint, group.target, at)
-        self._ledger.set_member(group, standing.fingerprint, member)
-
-    def _remove(self, group: Group) -> None:
-        self._agenda.release(group)
-        self._ledger.remove_group(group)
+            self._escalations.began(truth.fingerprint, group.target, at)
+        self._ledger.set_member(group, truth.fingerprint, member)
