@@ -299,6 +299,10 @@ class Notifier:
             yield from self._make(rest, at, look, page=page, reason=DIGEST, about="")
         for draft in [] if ration.digest else rest:
             self._agenda.hold(draft.group, at, ration.next_at)
+            for fingerprint, member, status, *_ in draft.truths if page else ():
+                if status == "firing" and not member.promised and not member.known(draft.group):
+                    member.promised = True
+                    self._ledger.set_member(draft.group, fingerprint, member)
 
     def _make(
         self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, reason: str, about: str
