@@ -45,12 +45,10 @@ class Member(Struct, kw_only=True, omit_defaults=True):
     """The notification that states first that it ended; 0: none does."""
     maybe: bool = False
     """Whether the receiver may have heard of it from a notification that does not count any more."""
-    promised: bool = False
-    """Whether it is a page that the rate limit held back: it is told, even if it ends meanwhile."""
     said_severity: str = ""
     """The severity in the latest notification."""
     owed_at: float | None = None
-    """When it was first stated: since then the receiver is owed the truth about it."""
+    """When it was first stated, or held back by the rate limit: since then the receiver is owed the truth about it."""
 
     def known(self, group: Group) -> bool:
         """Whether the receiver has been told that it fires, and not that it ended."""
@@ -67,8 +65,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
 
     def owed(self, group: Group) -> bool:
         """Whether it ended, and the receiver is owed that."""
-        stated = self.fire_no > 0 or self.maybe or self.promised
-        return self.end is not None and stated and not self.end_known(group)
+        return self.end is not None and self.owed_at is not None and not self.end_known(group)
 
     @property
     def stated_no(self) -> int:
@@ -110,7 +107,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         """The notification *number* states that it fires."""
         if not self.known(group):
             self.maybe = self.heard(group)
-            self.fire_no, self.end_no, self.promised = number, 0, False
+            self.fire_no, self.end_no = number, 0
         self.said_severity = self.severity
         if self.owed_at is None:
             self.owed_at = at

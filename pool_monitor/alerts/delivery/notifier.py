@@ -300,8 +300,8 @@ class Notifier:
         for draft in [] if ration.digest else rest:
             self._agenda.hold(draft.group, at, ration.next_at)
             for fingerprint, member, status, *_ in draft.truths if page else ():
-                if status == "firing" and not member.promised and not member.known(draft.group):
-                    member.promised = True
+                if status == "firing" and member.owed_at is None:
+                    member.owed_at = at  # a page is told, even if it ends meanwhile
                     self._ledger.set_member(draft.group, fingerprint, member)
 
     def _make(

@@ -75,7 +75,7 @@ def reason_of(counts: Counts, cause: str = "") -> str:
 def unsaid(truths: Iterable[Truth]) -> bool:
     """Whether something is true that no notification states, neither one that has arrived nor the one that waits."""
     return any(
-        (member.end_no == 0 and (member.fire_no > 0 or member.maybe or member.promised))
+        (member.end_no == 0 and member.owed_at is not None)
         if status == "ended"
         else status == "firing" and (member.fire_no == 0 or member.said_severity != member.severity)
         for _, member, status, _, _ in truths
