@@ -95,5 +95,4 @@ class Aftermath:
             if number % _AT_ONCE == 0:
                 yield
         if not self._ledger.members_of(group):
-            self._agenda.release(group)
-            self._ledger.remove_group(group)
+            self._agenda.forget(group)

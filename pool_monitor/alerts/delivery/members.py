@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.overlays.views import rank_of
-
-if TYPE_CHECKING:
-    from pool_monitor.alerts.delivery.groups import Group
-    from pool_monitor.snapshot import AlertView
+from pool_monitor.snapshot import AlertView
 
 Status = Literal["firing", "suppressed", "ended"]
 
@@ -141,7 +139,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         return before != (self.said_flapping, self.owed_at)
 
 
-class Standing(NamedTuple):
+class Truth(NamedTuple):
     """What a member is for its receiver now."""
 
     fingerprint: str
@@ -165,15 +163,15 @@ class Standing(NamedTuple):
         return self.flapping and not self.member.said_flapping
 
 
-def standing_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Standing:
+def truth_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Truth:
     """Return what *member* is now. *view*: how it is shown. *muted*: whether a mute time of its route lasts."""
     flapping = view is not None and view.flapping
     if member.end is not None and not flapping:
-        return Standing(fingerprint, member, "ended")
+        return Truth(fingerprint, member, "ended")
     if view is None:
-        return Standing(fingerprint, member, "firing")
+        return Truth(fingerprint, member, "firing")
     why = suppressed_by(view, muted=muted)
-    return Standing(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged, flapping)
+    return Truth(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged, flapping)
 
 
 def suppressed_by(view: AlertView, *, muted: bool) -> Literal["", "silenced", "inhibited", "muted"]:
