@@ -23,7 +23,7 @@ from pool_monitor.snapshot import ReceiverView
 
 if TYPE_CHECKING:
     from pool_monitor.parts import Context
-    from pool_monitor.snapshot import AlertTransition
+    from pool_monitor.snapshot import AlertTransition, ToldView
 
 WAKE_LEAST_S = 0.05
 """Least time between two wakes, whatever the notifier says."""
@@ -172,6 +172,10 @@ class Delivery:
         return await self._senders.send(receiver, _test(receiver, self._context.service, self._now()))
 
     # -- what is shown of it --------------------------------------------------------------------------------------
+
+    def told(self, fingerprint: str) -> tuple[ToldView, ...]:
+        """What each receiver knows of an alert, and why it is told nothing now."""
+        return self._notifier.explain(fingerprint, self._now())
 
     def receivers(self) -> tuple[ReceiverView, ...]:
         """The receivers, and what they are owed."""
