@@ -181,6 +181,10 @@ class Notifier:
         found = [self._explain(group, member, view) for group, member in self._ledger.of(view.fingerprint)]
         return tuple(found[:TOLD_MAX])
 
+    def receivers(self) -> set[str]:
+        """Return the receivers that have groups."""
+        return {group.receiver for group in self._ledger.each_group()}
+
     def held_back(self, receiver: str) -> int:
         """Return the number of groups that the rate limit holds back."""
         return len(self._held.get(receiver, ()))

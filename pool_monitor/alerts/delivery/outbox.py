@@ -264,11 +264,6 @@ class Outbox:
             found[waiting.notification.receiver] = Debt(owed + 1, parked, oldest)
         return found
 
-    def place_of(self, receiver: str, group_key: str) -> Place | None:
-        """Where the notification of a group is; None: nothing waits for it."""
-        waiting = self._rows.get(f"{receiver}\n{group_key}")
-        return None if waiting is None else waiting.place
-
     def __len__(self) -> int:
         return len(self._rows)
 
