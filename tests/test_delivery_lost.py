@@ -13,7 +13,6 @@ from typing import IO, Any
 
 import pytest
 
-from tests.helpers import fault_server as fs
 from tests.helpers.fault_server import FaultServer, Received
 from tests.helpers.support import controlled
 
@@ -111,15 +110,16 @@ async def lives(tmp_path: Path) -> AsyncIterator[Lives]:
 def told(requests: list[Received]) -> list[tuple[str, list[tuple[str, bool]]]]:
     """The status of each message, and of its alerts whether it was delayed."""
     return [
-        (one.json["data"]["status"], [(alert["status"], alert.get("delayed", False)) for alert in one.json["data"]["alerts"]])
+        (
+            one.json["data"]["status"],
+            [(alert["status"], alert.get("delayed", False)) for alert in one.json["data"]["alerts"]],
+        )
         for one in requests
     ]
 
 
 async def test_a_fault_that_is_over_is_told_whatever_happens_to_the_service(lives: Lives) -> None:
     await lives.values(a=15)
-    await asyncio.sleep(1)
-    print(await lives.view())
     await lives.server.received("/ops", timeout=2)
     await lives.kill()
     await lives.begin()

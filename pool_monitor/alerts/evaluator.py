@@ -264,7 +264,7 @@ class Evaluator:
             if view is not None:
                 shown.append(view)
             await slices.pause()
-        for _ in self.delivery.settling(transitions, self.engine.each(), self._look):
+        for _ in self.delivery.settling(transitions, self._alerts.values(), self._look):
             await slices.pause()
         for number, view in enumerate(shown):
             shown[number] = self._with_told(self._drawn(view) if number < DRAWN else view)

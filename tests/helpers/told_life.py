@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -113,6 +114,8 @@ class Lines:
         while b"\n" not in self._buffer:
             await self._ready.wait()
             self._ready.clear()
+            if not select.select([FD], [], [], 0)[0]:
+                continue
             read = os.read(FD, 65536)
             if not read:
                 return None

@@ -136,7 +136,9 @@ class Outbox:
             return Put(kept=False)
         contact = self.contact(notification.receiver)
         cannot = self._unreachable(fitting, contact, at)
-        self._set(key, msgspec.structs.replace(fitting, passed_on=cannot))
+        # As it is read after a restart, so that each attempt sends the same: a whole number may become a float.
+        stored = msgspec.json.decode(msgspec.json.encode(fitting), type=Owed)
+        self._set(key, msgspec.structs.replace(stored, passed_on=cannot))
         self._unreleased[key] = None
         return Put(cannot=contact.error if cannot else "")
 
