@@ -203,7 +203,7 @@ class Delivery:
             state=contact.state.value,
             owed=debt.owed,
             parked=debt.parked,
-            held_back=self._accounts.notifier.knowledge.held_back(name),
+            held_back=self._accounts.notifier.knowledge.receivers().get(name, 0),
             oldest_debt=None if debt.oldest is None else max(at - debt.oldest, 0.0),
             last_success_age=None if contact.arrived_at is None else max(at - contact.arrived_at, 0.0),
             last_error=contact.error or None,

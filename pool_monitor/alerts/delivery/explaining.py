@@ -31,13 +31,14 @@ class Knowledge:
         times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
         return min((time for time in times if time is not None), default=None)
 
-    def receivers(self) -> set[str]:
-        """Return the receivers that have groups."""
-        return {group.receiver for group in self._ledger.each_group()}
+    def receivers(self) -> dict[str, int]:
+        """Return the receivers that have groups, and how many of these the rate limit holds back."""
+        names = {group.receiver for group in self._ledger.each_group()}
+        return {name: self._limits.held_back(name) for name in names}
 
-    def held_back(self, receiver: str) -> int:
-        """Return the number of groups of *receiver* that the rate limit holds back."""
-        return self._limits.held_back(receiver)
+    def held_until(self, receiver: str) -> float | None:
+        """Return when the rate limit may let something go that it holds back; None: not known."""
+        return self._limits.until(receiver)
 
 
 def _told(
