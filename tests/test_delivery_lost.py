@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +16,6 @@ import pytest
 
 from tests.helpers import fault_server as fs
 from tests.helpers.fault_server import FaultServer, Received
-from tests.helpers.gates import IN_GATES
 from tests.helpers.support import controlled, eventually
 
 RULES = """
@@ -120,7 +117,10 @@ def once(requests: list[Received]) -> list[Any]:
         name = one.json["data"]["id"]
         if name in seen:
             assert one.body == seen[name]
-            assert found[-1].json["data"]["id"] == name or one.json["data"]["group_key"] != found[-1].json["data"]["group_key"]
+            assert (
+                found[-1].json["data"]["id"] == name
+                or one.json["data"]["group_key"] != found[-1].json["data"]["group_key"]
+            )
         else:
             seen[name] = one.body
             found.append(one)
