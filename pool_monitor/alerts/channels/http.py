@@ -17,6 +17,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
@@ -27,7 +28,7 @@ from pool_monitor.alerts.channels.secrets import (
     bare_origin,
     cleaned,
     origin,
-    place_of,
+    seen,
     value_of,
 )
 from pool_monitor.alerts.channels.sender import SEND_S
@@ -101,7 +102,7 @@ class HttpClient:
     """Makes the POSTs to one receiver, one at a time, and keeps the connection for the next one.
 
     The *url*, the *headers* of each message and the *key*, which `post` passes on, are read anew for each attempt.
-    *path* is added to the URL. Made without I/O. What may hang, as a file or the look-up of a name, is done in a
+    Made without I/O. What may hang, as a file or the look-up of a name, is done in a
     thread of its own.
     """
 
@@ -111,17 +112,17 @@ class HttpClient:
         headers: Sequence[tuple[str, Secret]] = (),
         key: Secret | None = None,
         *,
-        path: str = "",
         reach: Reach = Reach.ANY_BUT_METADATA,
     ) -> None:
-        self._url, self._headers, self._key, self._path, self._reach = url, headers, key, path, reach
+        self._url, self._headers, self._key, self._reach = url, headers, key, reach
         self._side_thread = SideThread("alerts http")
         self._pool: httpcore.AsyncConnectionPool | None = None
-        self.where = place_of(url)
+        self.where = seen(url)
         """Where messages go, as people may see it."""
 
-    async def post(self, write: Callable[[str], Message], judge: Judge = judged) -> Outcome:
-        """POST what *write* returns for the key (empty: there is none), once, and return what came of it.
+    async def post(self, write: Callable[[str], Message], judge: Judge = judged, *, path: str = "") -> Outcome:
+        """POST what *write* returns for the key (empty: there is none), once, and return what came of it. *path* is
+        added to the path of the URL.
 
         Returns within `SEND_S`. Raises only the cancellation.
         """
@@ -134,7 +135,7 @@ class HttpClient:
                 attempt.hide = Redactor([url], [*headers.values(), key])
                 self.where = origin(url)
                 message = write(key)
-                request = _request(url + self._path, message.body, {**message.headers, **headers}, attempt)
+                request = _request(joined(url, path), message.body, {**message.headers, **headers}, attempt)
                 await self._exchange(attempt, request)
         except Exception as error:  # noqa: BLE001 - whatever a receiver sends costs this attempt alone
             await self._disconnect()
@@ -215,6 +216,14 @@ class _Attempt:
             self.begun = True
 
 
+def joined(url: str, path: str) -> str:
+    """Return *url* with *path* after its own; a query stays. Raises Unsendable."""
+    if problem := url_problem(url):
+        raise Unsendable(f"its URL {problem}")
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path)) if path else url
+
+
 def excerpt(content: bytes, hide: Redactor) -> str:
     """Return the text of the beginning of an answer, cleaned and without secrets."""
     text = hide(content.decode(errors="replace"))
@@ -244,8 +253,6 @@ def _request(url: str, body: bytes, given: Mapping[str, str], attempt: _Attempt)
     import httpcore
     import httpx
 
-    if problem := url_problem(url):
-        raise Unsendable(f"its URL {problem}")
     try:
         parsed = httpx.URL(url)
         target = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)

@@ -33,25 +33,32 @@ def value_of(secret: Secret) -> str:
     it in a thread. Raises SecretMissing.
     """
     if secret.variable is not None:
-        value, where = os.environ.get(secret.variable), f"the environment variable {secret.variable}"
+        value = os.environ.get(secret.variable)
         if value is None:
-            raise SecretMissing(f"{where} is not set")
-    elif secret.file is not None:
-        value, where = _read(secret.file), f"the file {cleaned(secret.file)}"
+            raise SecretMissing(f"{place_of(secret)} is not set")
     else:
-        value, where = secret.value or "", "the secret"
+        value = (secret.value or "") if secret.file is None else _read(secret.file)
     if not value.strip():
-        raise SecretMissing(f"{where} is empty")
+        raise SecretMissing(f"{place_of(secret)} is empty")
     return value.strip()
+
+
+def place_of(secret: Secret) -> str:
+    """Return where *secret* is, in words."""
+    if secret.variable is not None:
+        return f"the environment variable {secret.variable}"
+    return "the value" if secret.file is None else f"the file {cleaned(secret.file)}"
 
 
 def _read(path: str) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer would block
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SecretMissing(f"the file {cleaned(path)} is not a file")
-            content = file.read(FILE_MAX + 1)
+                raise SecretMissing(f"the file {cleaned(path)} is no regular file")
+            content = os.read(descriptor, FILE_MAX + 1)
+        finally:
+            os.close(descriptor)
         if len(content) > FILE_MAX:
             raise SecretMissing(f"the file {cleaned(path)} has more than {FILE_MAX} bytes")
         return content.decode()
@@ -68,12 +75,10 @@ def origin(url: str) -> str:
     return f"{bare_origin(url) or 'a URL'} ({digest})"
 
 
-def place_of(url: Secret) -> str:
+def seen(url: Secret) -> str:
     """Return what people may see of a URL before it is used: its `origin`, or where it will be read. Reads no file."""
-    if url.file is not None:
-        return f"the URL in the file {cleaned(url.file)}"
     try:
-        return origin(value_of(url))
+        return f"the URL in {place_of(url)}" if url.file is not None else origin(value_of(url))
     except SecretMissing as error:
         return str(error)
 
