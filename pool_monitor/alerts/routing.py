@@ -13,6 +13,7 @@ from msgspec import Struct
 from pool_monitor.alerts.rule import Matcher, MuteTime
 
 WebhookFormat = Literal["native", "alertmanager", "slack", "pagerduty"]
+EmailTls = Literal["starttls", "implicit", "none"]
 
 
 class Secret(Struct, frozen=True):
@@ -49,6 +50,8 @@ class Email(Struct, frozen=True, kw_only=True, tag="email"):
     sender: str | None = None
     user_env: str | None = None
     password_env: str | None = None
+    tls: EmailTls | None = None
+    """None: ``implicit`` on port 465; on others STARTTLS, where the server offers it or a password is sent."""
 
 
 class AlertmanagerApi(Struct, frozen=True, kw_only=True, tag="alertmanager"):
@@ -68,7 +71,13 @@ class FileChannel(Struct, frozen=True, kw_only=True, tag="file"):
     path: str
 
 
-Channel = Webhook | Email | AlertmanagerApi | LogChannel | FileChannel
+class AppriseChannel(Struct, frozen=True, kw_only=True, tag="apprise"):
+    """One of the services that the library apprise knows, by its URL there."""
+
+    url: Secret
+
+
+Channel = Webhook | Email | AlertmanagerApi | AppriseChannel | LogChannel | FileChannel
 
 
 class Receiver(Struct, frozen=True, kw_only=True):

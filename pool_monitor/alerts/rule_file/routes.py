@@ -12,6 +12,7 @@ from pool_monitor.alerts.channels.address_guard import URL_MAX, url_problem
 from pool_monitor.alerts.routing import (
     LOG,
     AlertmanagerApi,
+    AppriseChannel,
     Channel,
     Email,
     FileChannel,
@@ -150,6 +151,7 @@ def _email(fields: Fields) -> Email:
         sender=fields.get("from"),
         user_env=fields.get("user_env"),
         password_env=fields.get("password_env"),
+        tls=fields.get("tls"),
     )
 
 
@@ -162,15 +164,44 @@ EMAIL = Section(
         Entry("from", _ADDRESS, "The sender. Default: the first of `to`."),
         Entry("user_env", ENVIRONMENT, "The environment variable that has the user of the server."),
         Entry("password_env", ENVIRONMENT, "The environment variable that has its password."),
+        Entry(
+            "tls",
+            choice(("starttls", "implicit", "none"), secret=True),
+            "`starttls` (needs the server to offer it), `implicit` (from the first byte on) or `none`. Default: "
+            "`implicit` on port 465; on others STARTTLS where the server offers it.",
+        ),
     ),
     _email,
     secret=True,
 )
-CHANNELS = ("webhook", "email", "alertmanager", "file", "log")
+
+
+def _service_url(value: str) -> None:
+    if "://" not in value or not value.isprintable():
+        raise ValueError("is not a URL of apprise; needs one such as mailtos://user:password@example.org")
+
+
+APPRISE = Section(
+    "apprise",
+    "a service that apprise knows",
+    (
+        Entry(
+            "url",
+            text("a URL of apprise, such as tgram://TOKEN/CHAT", most=2048, check=_service_url),
+            "The service, as apprise writes it. It is never shown.",
+        ),
+        Entry("url_env", ENVIRONMENT, "The environment variable that has the URL."),
+    ),
+    lambda fields: AppriseChannel(url=_secret_url(fields)),
+    one_of=("url", "url_env"),
+    kinds="receiver of this kind",
+    secret=True,
+)
+CHANNELS = ("webhook", "email", "alertmanager", "apprise", "file", "log")
 
 
 def _receiver(fields: Fields) -> Receiver:
-    channel: Channel = next((fields.get(name) for name in CHANNELS[:3] if fields.get(name) is not None), LogChannel())
+    channel: Channel = next((fields.get(name) for name in CHANNELS[:4] if fields.get(name) is not None), LogChannel())
     if "file" in fields:
         channel = FileChannel(path=fields.get("file", ""))
     if fields.get("log") is False:
@@ -194,6 +225,7 @@ RECEIVER = Section(
         Entry("webhook", WEBHOOK, "Messages go to a URL."),
         Entry("email", EMAIL, "Messages go by e-mail."),
         Entry("alertmanager", ALERTMANAGER, "Alerts go to a running Alertmanager."),
+        Entry("apprise", APPRISE, "Messages go to a service that apprise knows. Needs the extra `notify`."),
         Entry(
             "file", text("the path of a file", most=1024), "Messages are appended to a file, one JSON object a line."
         ),
