@@ -40,7 +40,7 @@ class FileSender:
             return Outcome("retry", "the disk has not answered since the last attempt")
         if self._thread is None:
             self._thread = SideThread("alerts to a file")
-        line = NATIVE.body(notification) + b"\n"
+        line = NATIVE.body(notification, "") + b"\n"
 
         def write() -> None:
             try:
