@@ -9,12 +9,16 @@ from operator import attrgetter
 from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, ToldAlert
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
-from pool_monitor.snapshot import AlertTransition, AlertView
+from pool_monitor.snapshot import AlertTransition, AlertView, ToldView
 
 Look = Callable[[str], AlertView | None]
 """Returns the alert with a fingerprint as it is now, with what lies over it; None: there is none."""
 Rows = Mapping[str, Mapping[str, bytes | None]]
 """By table of the state file and key; None: the row is gone."""
+
+
+TOLD_MAX = 8
+"""Most receivers that `Notifier.explain` speaks of."""
 
 
 class Notifier:
@@ -61,6 +65,39 @@ class Notifier:
                 at=at,
                 service=self._service,
             )
+
+    # -- what the courier says; each is O(1), and may be called at any time
+
+    def sending(self, notification: Notification, at: float) -> None:
+        """An attempt begins. Until `arrived` or `failed`, no newer notification is made for its groups."""
+
+    def arrived(self, notification: Notification, at: float) -> None:
+        """The receiver has it. It is not in the outbox any more."""
+
+    def failed(self, notification: Notification, at: float, *, unsure: bool) -> None:
+        """An attempt has failed. The notification stays in the outbox, until it arrives, is lost, or `flush` yields a
+        newer one for the same receiver and group key. *unsure*: it may have arrived all the same.
+        """
+
+    def parked(self, notification: Notification, reason: str, at: float) -> None:
+        """The receiver refuses it (after `failed`), or cannot be reached for long: its fallbacks are told."""
+
+    def lost(self, notification: Notification, reason: str, at: float) -> None:
+        """It was given up and is not in the outbox any more. What is still true is told anew at the group's next time;
+        ends that it had are not owed any more.
+        """
+
+    # -- what other modules of delivery ask for
+
+    def join(self, fingerprint: str, target: Target, at: float) -> bool:  # noqa: ARG002
+        """Make a firing alert a member of the group of *target* too, as by `Target.passed_on`. It is told there as in
+        any other group, its end too. False: it is a member already, or does not fire.
+        """
+        return False
+
+    def explain(self, fingerprint: str, at: float) -> tuple[ToldView, ...]:  # noqa: ARG002
+        """Return what each receiver knows of an alert, and why it is told nothing now. At most `TOLD_MAX`."""
+        return ()
 
     def take_changes(self) -> Rows:
         """Return the rows of the state file that have changed since the last call."""

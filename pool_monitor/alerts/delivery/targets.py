@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.pattern import LabelMatch
@@ -36,6 +36,15 @@ class Target(NamedTuple):
     group_key: str
     group_labels: Mapping[str, str]
     options: GroupOptions
+    cause: str = ""
+    """Why the alert is in a group of this receiver: empty: a route says so; escalated; fallback."""
+    about: str = ""
+    """*cause* in words, such as whom nobody acknowledged it at."""
+
+    def passed_on(self, receiver: str, cause: str, about: str) -> Target:
+        """Return the target of *receiver* that alerts of this one join because of *cause*, without waiting."""
+        options = self.options._replace(group_wait=0.0, escalate_after=None, escalate_to=None)
+        return Target(receiver, f"{self.group_key}!{cause}:{self.receiver}", self.group_labels, options, cause, about)
 
 
 class Routing(NamedTuple):
@@ -44,6 +53,11 @@ class Routing(NamedTuple):
     route: Route | None = None
     """None: nobody is told."""
     receivers: Mapping[str, Receiver] = {LOG.name: LOG}
+
+
+def routing_of(route: Route | None, receivers: Iterable[Receiver]) -> Routing:
+    """Return the routing of the files of a service, which have this route tree and these receivers."""
+    return Routing(route, {one.name: one for one in (LOG, *receivers)})
 
 
 def targets_of(routing: Routing, alertname: str, labels: Mapping[str, str]) -> Sequence[Target]:
@@ -92,3 +106,12 @@ def _written(match: Sequence[Matcher]) -> str:
 
 def _quoted(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
+
+
+def routes_of(route: Route, path: str = "", receiver: str = LOG.name) -> Iterator[tuple[str, str]]:
+    """Yield the path of each route from *route* down, as group keys begin, and its receiver."""
+    path = f"{path}/{_written(route.match)}" if path else _written(route.match)
+    receiver = route.receiver or receiver
+    yield path, receiver
+    for child in route.routes:
+        yield from routes_of(child, path, receiver)
