@@ -140,18 +140,18 @@ class Poller:
 
     async def _poll_again(self, key: str, address: Address) -> None:
         now = asyncio.get_running_loop().time
-        while key in self._roster.keys:
-            began = now()
-            doubtful, silent = self._roster.is_doubtful(key), self._roster.is_silent(key)
-            found = await poll(address, self._limit, explain=doubtful)
-            if found is not None:
-                self._note(key, found)
-            if self._roster.is_doubtful(key):
-                await asyncio.sleep(self._interval / 8)
-            else:
-                # One that is frozen keeps the connections of all polls in its queue.
-                pause = self._interval if silent else self._interval / 2
-                await asyncio.sleep(max(began + pause - now(), self._interval / 8))
+        async with connected(address) as http:
+            while key in self._roster.keys:
+                began, silent = now(), self._roster.is_silent(key)
+                found = await poll(http, address, self._limit, explain=self._roster.is_doubtful(key))
+                if found is not None:
+                    self._note(key, found)
+                if self._roster.is_doubtful(key):
+                    await asyncio.sleep(self._interval / 8)
+                else:
+                    # One that is frozen keeps the connections of all polls in its queue.
+                    pause = self._interval if silent else self._interval / 2
+                    await asyncio.sleep(max(began + pause - now(), self._interval / 8))
 
     def _note(self, key: str, found: Poll) -> None:
         self._roster.note(key, found, self._now())
@@ -161,15 +161,18 @@ class Poller:
         return asyncio.get_running_loop().time()
 
 
-async def poll(address: Address, limit: float, *, explain: bool = False) -> Poll | None:
+async def poll(http: httpx.AsyncClient, address: Address, limit: float, *, explain: bool = False) -> Poll | None:
     """Ask a service for its Snapshot, within *limit* seconds. None: this process was held up itself, so nothing can be
     said. *explain*: look for the reason of a silence, which costs the service another connection.
     """
     now = asyncio.get_running_loop().time
     began = now()
+    # anyio's connecting to a socket whose queue is full takes a whole processor, and leaks a descriptor when cancelled.
+    if address.socket is not None and (found := _unreached_at(address.socket)) is not None:
+        return found
     try:
         async with asyncio.timeout(limit):
-            return await _answer(address)
+            return await _answer(http)
     except (TimeoutError, httpx.TimeoutException):
         took = now() - began
         if took > 1.5 * limit + 0.25:
@@ -180,18 +183,15 @@ async def poll(address: Address, limit: float, *, explain: bool = False) -> Poll
         return _unreached(address, error)
 
 
-async def _answer(address: Address) -> Poll:
-    async with (
-        connected(address) as http,
-        http.stream("GET", "/v1/snapshot", params={"window": "1m"}) as response,
-    ):
+async def _answer(http: httpx.AsyncClient) -> Poll:
+    async with http.stream("GET", "/v1/snapshot", params={"window": "1m"}) as response:
+        if response.status_code != httpx.codes.OK:
+            return Poll("odd", f"it answers with the status {response.status_code}")
         body = bytearray()
         async for piece in response.aiter_bytes():
             body += piece
             if len(body) > ANSWER_MAX:
                 return Poll("odd", f"it answers with more than {ANSWER_MAX >> 20} MiB")
-    if response.status_code != httpx.codes.OK:
-        return Poll("odd", f"it answers with the status {response.status_code}")
     return read(bytes(body))
 
 
@@ -208,20 +208,26 @@ def read(body: bytes) -> Poll:
 
 def _unreached(address: Address, error: Exception) -> Poll:
     """Return what a failed connection means."""
-    if address.socket is None:
-        gone = isinstance(error, httpx.ConnectError)
-        words = "no connection" if gone else "it drops connections"
-        return Poll("refused" if gone else "silent", f"{words}: {plain(str(error) or type(error).__name__)[:TEXT_MAX]}")
-    match _door(address.socket):
+    if address.socket is not None:
+        dropped = Poll("silent", "it drops connections without an answer")
+        return _unreached_at(address.socket) or dropped
+    gone = isinstance(error, httpx.ConnectError)
+    words = "no connection" if gone else "it drops connections"
+    return Poll("refused" if gone else "silent", f"{words}: {plain(str(error) or type(error).__name__)[:TEXT_MAX]}")
+
+
+def _unreached_at(path: Path) -> Poll | None:
+    """Return why no connection to a socket can be had; None: one can."""
+    match _door(path):
         case "missing":
-            return _vanished(address.socket)
+            return _vanished(path)
         case "closed":
             return Poll("refused", _NO_LEAVE)
         case "full":
             return Poll("silent", "the queue of its socket is full: it has taken no connection for long")
         case "locked":
             return Poll("odd", "its socket may not be opened by this user")
-    return Poll("silent", "it drops connections without an answer")
+    return None
 
 
 def _vanished(path: Path) -> Poll:
