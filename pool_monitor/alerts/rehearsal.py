@@ -85,6 +85,16 @@ class Rehearsal:
         self._notifier.note(transitions, at)
         yield from self._settle(at)
 
+    def restart(self, at: float, *, keeps_state: bool) -> None:
+        """The service was started again. *keeps_state*: it has a state file, and knows what it told before."""
+        rows = {
+            table: {key: row for key, row in found.items() if row is not None}
+            for table, found in self._notifier.all_rows().items()
+        }
+        self._notifier, self._outbox, self._begun = Notifier(), Outbox(), False
+        if keeps_state:
+            self._notifier.restore(rows, at)
+
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield the attempts before *at* that timers lead to."""
         while (due := self._next_at()) is not None and due < at:
