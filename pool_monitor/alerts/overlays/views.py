@@ -110,6 +110,7 @@ def _all_labels(alert: Alert) -> dict[str, str]:
 def view_of(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
     """Return one alert with what lies over it."""
     labels = _all_labels(alert)
+    changes = covers.flapping.changes(alert.fingerprint)
     silences = covers.silences.of(labels)
     inhibited_by = covers.inhibitors.of(labels) if alert.state is not Phase.RESOLVED else ()
     acknowledgement = covers.acknowledgements.of(alert.fingerprint, covers.at)
@@ -127,7 +128,8 @@ def view_of(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts
         silenced=bool(silences),
         inhibited=bool(inhibited_by),
         acknowledged=acknowledgement is not None,
-        flapping=alert.fingerprint in covers.flapping,
+        flapping=changes > 0,
+        changes=changes,
         muted=rule is not None and is_muted(rule.mute, covers.local),
         unknown=alert.unknown,
         silences=silences,
