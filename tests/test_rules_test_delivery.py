@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pool_monitor.alerts.rule_tests.words import time_text
 from tests.helpers.programs import Done, command, runtime_dir
 
 __all__ = ["command", "runtime_dir"]
@@ -20,7 +21,7 @@ rules:
     threshold: {metric: pool.size, levels: {warning: 3, critical: 8}}
     annotations: {summary: "{value} workers in {pool}"}
   - {alert: Busy, threshold: {metric: pool.busy, above: 3}}
-  - {alert: Loop, finding: crash_loop, labels: {severity: critical}}
+  - {alert: Loop, finding: crash_loop}
 route:
   receiver: ops
   group_by: [alertname]
@@ -44,8 +45,8 @@ class Suite:
     """Tests of `RULES` in a folder. What is given is YAML of flow style."""
 
     def __init__(self, folder: Path, command: Command) -> None:
-        self._folder, self._command = folder, command
-        (folder / "rules.yaml").write_text(RULES)
+        self._folder, self._command, self.rules = folder, command, folder / "rules.yaml"
+        self.rules.write_text(RULES)
 
     def run(self, series: str, *keys: str, every: str = "15s", options: tuple[str, ...] = ()) -> Done:
         lines = "".join(f"    {key}\n" for key in keys)
@@ -74,8 +75,8 @@ def suite(tmp_path: Path, command: Command) -> Suite:
     return Suite(tmp_path, command)
 
 
-SIZE = "{series: 'pool.size{pool=\"p\"}', values: \"%s\"}"
-BUSY = "{series: 'pool.busy{pool=\"p\"}', values: \"%s\"}"
+SIZE = '{series: \'pool.size{pool="p"}\', values: "%s"}'
+BUSY = '{series: \'pool.busy{pool="p"}\', values: "%s"}'
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def test_who_still_fires_is_told_again(suite: Suite) -> None:
         ("30s", "first notification"),
         ("1h30s", "repeat interval elapsed"),
         ("2h30s", "repeat interval elapsed"),
-    ] or [at for at, _status, _what in told] == ["30s", "1h5m30s", "2h10m30s"]
+    ]
 
 
 def test_what_is_silenced_or_inhibited_is_not_told_and_its_end_is(suite: Suite) -> None:
@@ -117,30 +118,30 @@ def test_what_is_silenced_or_inhibited_is_not_told_and_its_end_is(suite: Suite) 
     later = silence.replace("starts_at: 0", "starts_at: 1m")
     assert [status for _, status, _ in suite.told(SIZE % "5x5 0x20", "ops", "20m", later)] == ["firing", "resolved"]
     loop = '{series: \'finding.crash_loop{pool="p"}\', values: "1x20"}'
-    assert suite.told(f"{SIZE % '5x20'}, {loop}", "ops", "15m") == []
+    told = suite.told(f"{SIZE % '5x20'}, {loop}", "ops", "15m")
+    assert [what.partition("{")[0] for _at, _status, what in told] == ["first notification: Loop"]
 
 
 def test_nobody_acknowledges_so_another_receiver_is_told(suite: Suite) -> None:
-    suite.passes(
-        BUSY % "0 5x20 0x20",
-        "exp_notifications: [{at: 11m, receiver: boss, status: firing, reason: escalated},"
-        " {at: 26m, receiver: boss, status: resolved}]",
-    ) if False else None
     told = suite.told(BUSY % "0 5x20 0x20", "boss", "40m")
-    assert [(status, what.partition(":")[0]) for _at, status, what in told] == [
-        ("firing", "escalated"),
-        ("resolved", "all alerts resolved"),
+    assert [(at, status, what.partition(":")[0]) for at, status, what in told] == [
+        ("11m", "firing", "escalated"),
+        ("26m", "resolved", "all alerts resolved"),
     ]
-    assert told[0][0] == "11m"
     taken = "acknowledgements: [{at: 5m, alertname: Busy}]"
     assert suite.told(BUSY % "0 5x20 0x20", "boss", "40m", taken) == []
 
 
 def test_a_storm_is_told_in_digests_and_pages_one_by_one(suite: Suite) -> None:
     many = ", ".join(f"{{series: 'pool.busy{{pool=\"p{n}\"}}', values: '5x20'}}" for n in range(40))
-    told = suite.told(many, "chat", "9m")
-    assert len(told) <= 12 + 2
-    assert any(what.startswith("digest") for _at, _status, what in told)
+    [(at, status, what)] = suite.told(many, "chat", "9m")
+    assert (at, status) == ("0s", "firing")
+    assert re.match(r"digest: Busy.*, \.\.\. and 35 more$", what)
+    page = "{match: {alertname: Busy}, receiver: pager, group_by: [pool], group_wait: 0s, continue: true}"
+    suite.rules.write_text(RULES.replace("  routes:\n", f"  routes:\n    - {page}\n"))
+    assert [at for at, _status, _what in suite.told(many, "pager", "9m")] == ["0s"] * 12 + [
+        time_text(5.0 * n) for n in range(1, 29)
+    ]
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def test_a_storm_is_told_in_digests_and_pages_one_by_one(suite: Suite) -> None:
         ("at: 0, respond: 503", "31s"),
         ("at: 0, for: 35s, respond: 503", "37s"),  # 30, 31, 33, 37
         ("at: 0, respond: 429, retry_after: 20s", "51s"),  # at most 5% more than asked for
-        ("at: 0, for: 31s, respond: reset", "33s"),
+        ("at: 0, for: 32s, respond: reset", "33s"),
         ("at: 0, respond: timeout", "41s"),
         ("at: 0, respond: unreachable", "34s"),
         ("at: 0, respond: 404", "5m30s"),
@@ -170,9 +171,10 @@ def test_a_notification_arrives_when_the_pause_after_a_fault_is_over(suite: Suit
 
 def test_a_fallback_is_told_what_is_refused_and_its_end(suite: Suite) -> None:
     told = suite.told(SIZE % "5x10 0x20", "mail", "20m", "faults: [{receiver: ops, at: 0, for: 20m, respond: 401}]")
-    assert [(at, status) for at, status, _ in told][0] == ("30s", "firing")
-    assert told[0][2].startswith("fallback")
-    assert told[-1][1] == "resolved"
+    assert [(at, status, what.partition(":")[0]) for at, status, what in told] == [
+        ("30s", "firing", "fallback"),
+        ("15m30s", "resolved", "all alerts resolved"),
+    ]
 
 
 def test_what_began_and_ended_undelivered_is_told_in_one_message(suite: Suite) -> None:
@@ -195,20 +197,26 @@ def test_a_failure_has_its_place_what_came_instead_and_all_that_the_receiver_was
         "faults: [{receiver: ops, at: 0, respond: 503}]",
     )
     assert done.code == 1
-    assert done.out.splitlines() == [
+    assert done.out.splitlines()[:-1] == [
         "FAILED one",
         f"  {suite.path}:7:9: ops at 1m:",
         '      expected: firing: Big{pool="q"}',
         '      got:      firing, first notification: Big{pool="p", severity="warning"} firing',
         "        at: expected 1m, got 31s",
         '        Big: label pool: expected "q", got "p"',
+        f"  {suite.path}:7:9: ops at 5m30s:",
+        "      expected: nothing",
+        '      got:      firing, level changed: Big{pool="p", severity="critical"} firing',
         "      ops was told:",
-        '           30s  firing, first notification: Big{pool="p", severity="warning"} firing - answered 503',
-        '           31s  firing, first notification: Big{pool="p", severity="warning"} firing',
-        *done.out.splitlines()[9:],
+        '             30s  firing, first notification: Big{pool="p", severity="warning"} firing - answered 503',
+        '             31s  firing, first notification: Big{pool="p", severity="warning"} firing',
+        '           5m30s  firing, level changed: Big{pool="p", severity="critical"} firing',
+        f"  {suite.path}:8:28: pager from 1m to 9m:",
+        "      expected: nothing",
+        '      got:      at 3m: firing, first notification: Big{pool="p", severity="critical"} firing',
+        "      pager was told:",
+        '              3m  firing, first notification: Big{pool="p", severity="critical"} firing',
     ]
-    assert "pager from 1m to 9m:" in done.out
-    assert "expected: nothing" in done.out
 
 
 def test_a_notification_that_nobody_expects_fails_and_one_that_does_not_come(suite: Suite) -> None:
@@ -266,9 +274,8 @@ def test_coverage_says_which_receivers_and_routes_no_test_told(suite: Suite) -> 
     assert found["routes"][0] == {"route": "{}", "receiver": "ops", "told": True}
 
 
-def test_without_a_route_nobody_is_told(suite: Suite, tmp_path: Path) -> None:
-    rules = RULES.split("route:", maxsplit=1)[0]
-    (tmp_path / "rules.yaml").write_text(rules)
+def test_without_a_route_nobody_is_told(suite: Suite) -> None:
+    suite.rules.write_text(RULES.split("route:", maxsplit=1)[0])
     done = suite.run(SIZE % "5x9", "exp_notifications: [{at: 30s, receiver: log}]")
     assert done.code == 1
     assert "log was told nothing" in done.out

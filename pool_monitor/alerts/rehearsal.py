@@ -2,7 +2,8 @@
 
 A test of rules and a replay have no receivers. They give a `Rehearsal` what the evaluator gives to delivery, and get
 each attempt to send a notification, with the time at which it would have been made. The notifier and the outbox are
-those of a service. In place of the network, a function says what comes of an attempt.
+those of a service; pauses after failures are as long as they can be, so they are the same each time. In place of the
+network, a function says what comes of an attempt.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
-from pool_monitor.alerts.delivery.notifier import Notifier
-from pool_monitor.alerts.delivery.outbox import Outbox
+from pool_monitor.alerts.delivery.notifier import Notifier, Rows
+from pool_monitor.alerts.delivery.outbox import Outbox, Waiting
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.overlays import Overlays
@@ -24,6 +25,10 @@ from pool_monitor.snapshot import AlertTransition, AlertView
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
+
+WAKE_LEAST_S = 0.05
+_ROUNDS_MAX = 100
+"""Most settlings at one moment. More of them are `WAKE_LEAST_S` apart."""
 
 
 class Upshot(NamedTuple):
@@ -54,7 +59,8 @@ def arrives(_notification: Notification, _at: float) -> Upshot:
 class Rehearsal:
     """Tells nobody, and says who would have been told. Bounded as the notifier and the outbox are.
 
-    *overlays* lie over the alerts, with *inhibitions*. *answer* is called for each attempt with its time.
+    Times do not descend. For each evaluation: call `until` before it, and `step` after it. *overlays* lie over the
+    alerts, with *inhibitions*. *answer* is called for each attempt with its time.
     """
 
     def __init__(
@@ -65,65 +71,86 @@ class Rehearsal:
         answer: Callable[[Notification, float], Upshot] = arrives,
     ) -> None:
         self._routing, self._inhibitions, self._overlays, self._answer = routing, inhibitions, overlays, answer
-        self._notifier, self._outbox = Notifier(), Outbox()
         self._engine: Engine | None = None
         self._alerts: Mapping[str, Alert] = {}
         self._laid_at: float | None = None
-        self._under_way: list[tuple[float, int, Notification, Outcome]] = []
+        self._under_way: list[tuple[float, int, Waiting, Outcome]] = []
         self._numbers = count()
-        self._begun, self._now = False, 0.0
-
-    def step(self, at: float, transitions: Sequence[AlertTransition], engine: Engine) -> Iterator[Attempt]:
-        """Yield the attempts up to *at*, at which an evaluation of *engine* has made *transitions*. Times do not
-        descend.
-        """
-        yield from self.until(at)
-        self._engine, self._laid_at = engine, None
-        if not self._begun:
-            self._begun = True
-            self._notifier.use(self._routing, self._look, at)
-        self._notifier.note(transitions, at)
-        yield from self._settle(at)
-
-    def restart(self, at: float, *, keeps_state: bool) -> None:
-        """The service was started again. *keeps_state*: it has a state file, and knows what it told before."""
-        rows = {
-            table: {key: row for key, row in found.items() if row is not None}
-            for table, found in self._notifier.all_rows().items()
-        }
-        self._notifier, self._outbox, self._begun = Notifier(), Outbox(), False
-        if keeps_state:
-            self._notifier.restore(rows, at)
+        self._now, self._rounds = 0.0, 0
+        self._begin({}, 0.0)
 
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield the attempts before *at* that timers lead to."""
         while (due := self._next_at()) is not None and due < at:
-            yield from self._settle(max(due, self._now))
-        self._now = max(self._now, at)
+            self._rounds = self._rounds + 1 if due <= self._now else 0
+            pause = 0.0 if self._rounds < _ROUNDS_MAX else WAKE_LEAST_S
+            yield from self._settle(max(due, self._now + pause))
+
+    def step(self, at: float, transitions: Sequence[AlertTransition], engine: Engine) -> Iterator[Attempt]:
+        """Yield the attempts at the time *at* of an evaluation of *engine*, which has made *transitions*."""
+        self._engine, self._laid_at, self._rounds = engine, None, 0
+        at = max(at, self._now)
+        self._notifier.note(transitions, at)
+        if self._notifier.unreconciled:
+            for _ in self._notifier.reconciling(engine.each(), at):
+                pass
+        yield from self._settle(at)
+
+    def restart(self, at: float, *, keeps_state: bool) -> None:
+        """The service was started again, *at* this time. *keeps_state*: it knows what it told before."""
+        rows = {**self._notifier.all_rows(), **self._outbox.all_rows()} if keeps_state else {}
+        self._begin(rows, at)
+
+    def _begin(self, rows: Rows, at: float) -> None:
+        self._notifier, self._outbox = Notifier(), Outbox(chance=_longest)
+        self._under_way.clear()
+        saved = {name: {key: row for key, row in found.items() if row is not None} for name, found in rows.items()}
+        self._notifier.restore(saved, at)
+        waiting, _refused = self._outbox.restore(saved, at)
+        self._notifier.check({one.id for one in waiting}, at)
+        for one in waiting:
+            self._notifier.failed(one, at, unsure=True)
+        self._notifier.use(self._routing, at)
 
     def _next_at(self) -> float | None:
-        ends = self._under_way[0][0] if self._under_way else None
-        return min((one for one in (self._notifier.next_at, ends) if one is not None), default=None)
+        times = [self._notifier.next_at, *map(self._outbox.next_at, self._outbox.receivers())]
+        times += [self._under_way[0][0]] if self._under_way else []
+        return min((time for time in times if time is not None), default=None)
 
     def _settle(self, at: float) -> Iterator[Attempt]:
-        """Do all that is due at *at*, as a settling of the evaluator does."""
+        """Do all that is due at *at*."""
         self._now = at
         while self._under_way and self._under_way[0][0] <= at:
-            ended, _number, notification, outcome = heapq.heappop(self._under_way)
-            yield self._noted(Attempt(ended, notification, outcome))
+            ended, _number, late, outcome = heapq.heappop(self._under_way)
+            yield self._ended(late, outcome, ended)
+        for given_up in self._outbox.expire(at):
+            self._notifier.lost(given_up, "it is too old", at)
         for one in self._notifier.flush(at, self._look):
-            self._outbox.put(one, at)
-        for receiver in list(self._outbox.receivers()):
-            while (found := self._outbox.take(receiver, at)) is not None:
-                upshot = self._answer(found, at)
-                if upshot.after:
-                    heapq.heappush(self._under_way, (at + upshot.after, next(self._numbers), found, upshot.outcome))
-                    break
-                yield self._noted(Attempt(at, found, upshot.outcome))
+            put = self._outbox.put(one, at)
+            if not put.kept:
+                self._notifier.lost(one, "too many notifications wait already", at)
+            elif put.cannot:
+                self._notifier.parked(one, put.cannot, at)
+        self._outbox.release()
+        for receiver in self._outbox.receivers():
+            while (tried := self._outbox.take(receiver, at)) is not None:
+                self._notifier.sending(tried.notification, at)
+                outcome, after = self._answer(tried.notification, at)
+                if after:
+                    heapq.heappush(self._under_way, (at + after, next(self._numbers), tried, outcome))
+                else:
+                    yield self._ended(tried, outcome, at)
 
-    def _noted(self, attempt: Attempt) -> Attempt:
-        self._outbox.note(attempt.notification, attempt.outcome, attempt.at)
-        return attempt
+    def _ended(self, tried: Waiting, outcome: Outcome, at: float) -> Attempt:
+        """Tell the outbox and the notifier what came of an attempt, as the courier does."""
+        passed_on = self._outbox.note(tried, outcome, at)
+        if outcome.result == "sent":
+            self._notifier.arrived(tried.notification, at)
+        else:
+            self._notifier.failed(tried.notification, at, unsure=outcome.unsure)
+        for one, reason in passed_on:
+            self._notifier.parked(one, reason, at)
+        return Attempt(at, tried.notification, outcome)
 
     def _look(self, fingerprint: str) -> AlertView | None:
         engine = self._engine
@@ -135,3 +162,8 @@ class Rehearsal:
             self._laid_at = self._now
         alert = self._alerts.get(fingerprint)
         return None if alert is None else self._overlays.view(alert, engine.rules, texts_of)
+
+
+def _longest() -> float:
+    """Return the chance that makes each pause as long as it can be."""
+    return 1.0

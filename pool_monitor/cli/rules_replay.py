@@ -113,35 +113,26 @@ class _Column:
         self.step_s = 0.0
         self.routed = read.route is not None
         self.receivers = [one.name for one in read.receivers]
-        self._routing, self._inhibitions = routing_of(read.route, read.receivers), read.inhibit
         self._overlays = Overlays()
-        self._rehearsal = self._begun()
+        self._rehearsal = Rehearsal(routing_of(read.route, read.receivers), read.inhibit, self._overlays)
 
     def step(self, one: Recorded) -> Iterator[AlertTransition | Attempt]:
         """Replay one evaluation. Yields what happened since the one before, in the order of time."""
-        at, begins = one.inputs.at, self.replay.engine is None
+        at, restarted = one.inputs.at, one.restarted and self.replay.engine is not None
+        if not restarted:
+            yield from self.until(at)
         changes = self.replay.step(one)
         self.tally.note(at, one.inputs.elapsed, changes, self.replay.alerts, one.restarted)
-        if not self.routed:
-            yield from changes
-            return
-        if one.restarted and not begins:
-            if not one.keeps_state:
-                self._overlays = Overlays()
-                self._rehearsal = self._begun()
-            self._rehearsal.restart(at, keeps_state=one.keeps_state)
-        self._overlays.note(changes, one.inputs.elapsed)
-        assert self.replay.engine is not None
-        yield from self.until(at)
         yield from changes
-        yield from self._counted(self._rehearsal.step(at, changes, self.replay.engine))
+        if self.routed and self.replay.engine is not None:
+            if restarted:
+                self._rehearsal.restart(at, keeps_state=one.keeps_state)
+            self._overlays.note(changes, one.inputs.elapsed)
+            yield from self._counted(self._rehearsal.step(at, changes, self.replay.engine))
 
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield what is told before *at*."""
         return self._counted(self._rehearsal.until(at)) if self.routed else iter(())
-
-    def _begun(self) -> Rehearsal:
-        return Rehearsal(self._routing, self._inhibitions, self._overlays)
 
     def _counted(self, attempts: Iterable[Attempt]) -> Iterator[Attempt]:
         for one in attempts:
