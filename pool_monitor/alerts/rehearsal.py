@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
-from pool_monitor.alerts.delivery.notifier import Notifier, Rows
-from pool_monitor.alerts.delivery.outbox import Outbox, Waiting
+from pool_monitor.alerts.delivery.outbox import Owed
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.overlays import Overlays
@@ -26,9 +26,9 @@ from pool_monitor.snapshot import AlertTransition, AlertView
 if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
 
-WAKE_LEAST_S = 0.05
+_PAUSE_S = 0.05
 _ROUNDS_MAX = 100
-"""Most settlings at one moment. More of them are `WAKE_LEAST_S` apart."""
+"""Most settlings at one moment. More of them are `_PAUSE_S` apart."""
 
 
 class Upshot(NamedTuple):
@@ -74,96 +74,80 @@ class Rehearsal:
         self._engine: Engine | None = None
         self._alerts: Mapping[str, Alert] = {}
         self._laid_at: float | None = None
-        self._under_way: list[tuple[float, int, Waiting, Outcome]] = []
+        self._under_way: list[tuple[float, int, Owed, Outcome]] = []
         self._numbers = count()
         self._now, self._rounds = 0.0, 0
-        self._begin({}, 0.0)
+        self._begin(0.0)
 
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield the attempts before *at* that timers lead to."""
         while (due := self._next_at()) is not None and due < at:
             self._rounds = self._rounds + 1 if due <= self._now else 0
-            pause = 0.0 if self._rounds < _ROUNDS_MAX else WAKE_LEAST_S
+            pause = 0.0 if self._rounds < _ROUNDS_MAX else _PAUSE_S
             yield from self._settle(max(due, self._now + pause))
 
     def step(self, at: float, transitions: Sequence[AlertTransition], engine: Engine) -> Iterator[Attempt]:
         """Yield the attempts at the time *at* of an evaluation of *engine*, which has made *transitions*."""
-        self._engine, self._laid_at, self._rounds = engine, None, 0
-        at = max(at, self._now)
-        self._notifier.note(transitions, at)
-        if self._notifier.unreconciled:
-            for _ in self._notifier.reconciling(engine.each(), at):
-                pass
+        if self._engine is None:
+            yield from self._settle(at)
+        self._engine = engine
+        yield from self._settle(at, transitions)
+
+    def restart(self, at: float, *, keeps_state: bool) -> Iterator[Attempt]:
+        """The service is started again; *at* is the time of its first evaluation. Call it before that, in place of
+        `until`. Without *keeps_state*, nothing is known of what was told before. Yields what was due meanwhile.
+        """
+        rows = self._accounts.all_rows()
+        self._begin(at)
+        if not keeps_state:
+            self._engine = None
+            return
+        saved = {name: {key: row for key, row in found.items() if row is not None} for name, found in rows.items()}
+        self._accounts.restore(saved, at)
         yield from self._settle(at)
 
-    def restart(self, at: float, *, keeps_state: bool) -> None:
-        """The service was started again, *at* this time. *keeps_state*: it knows what it told before."""
-        rows = {**self._notifier.all_rows(), **self._outbox.all_rows()} if keeps_state else {}
-        self._begin(rows, at)
-
-    def _begin(self, rows: Rows, at: float) -> None:
-        self._notifier, self._outbox = Notifier(), Outbox(chance=_longest)
+    def _begin(self, at: float) -> None:
+        self._accounts = Accounts(chance=lambda: 1.0)
+        self._accounts.use(self._routing, at, self._routing.receivers.keys())
         self._under_way.clear()
-        saved = {name: {key: row for key, row in found.items() if row is not None} for name, found in rows.items()}
-        self._notifier.restore(saved, at)
-        waiting, _refused = self._outbox.restore(saved, at)
-        self._notifier.check({one.id for one in waiting}, at)
-        for one in waiting:
-            self._notifier.failed(one, at, unsure=True)
-        self._notifier.use(self._routing, at)
 
     def _next_at(self) -> float | None:
-        times = [self._notifier.next_at, *map(self._outbox.next_at, self._outbox.receivers())]
-        times += [self._under_way[0][0]] if self._under_way else []
+        outbox, busy = self._accounts.outbox, {one.notification.receiver for _, _, one, _ in self._under_way}
+        times = [outbox.next_at(receiver) for receiver in outbox.receivers() if receiver not in busy]
+        times += [self._accounts.notifier.next_at, self._under_way[0][0] if self._under_way else None]
         return min((time for time in times if time is not None), default=None)
 
-    def _settle(self, at: float) -> Iterator[Attempt]:
-        """Do all that is due at *at*."""
-        self._now = at
+    def _settle(self, at: float, transitions: Sequence[AlertTransition] = ()) -> Iterator[Attempt]:
+        """Do all that is due at *at*, as the evaluator and the courier do."""
+        self._now, self._laid_at = max(at, self._now), None
+        at = self._now
         while self._under_way and self._under_way[0][0] <= at:
-            ended, _number, late, outcome = heapq.heappop(self._under_way)
-            yield self._ended(late, outcome, ended)
-        for given_up in self._outbox.expire(at):
-            self._notifier.lost(given_up, "it is too old", at)
-        for one in self._notifier.flush(at, self._look):
-            put = self._outbox.put(one, at)
-            if not put.kept:
-                self._notifier.lost(one, "too many notifications wait already", at)
-            elif put.cannot:
-                self._notifier.parked(one, put.cannot, at)
-        self._outbox.release()
-        for receiver in self._outbox.receivers():
-            while (tried := self._outbox.take(receiver, at)) is not None:
-                self._notifier.sending(tried.notification, at)
-                outcome, after = self._answer(tried.notification, at)
+            ended, _number, tried, outcome = heapq.heappop(self._under_way)
+            yield self._ended(tried, outcome, ended)
+        for _ in self._accounts.settling(transitions, self._each(), self._look, at):
+            pass
+        self._accounts.release()
+        for receiver in self._accounts.outbox.receivers():
+            while (found := self._accounts.take(receiver, at)) is not None:
+                outcome, after = self._answer(found.notification, at)
                 if after:
-                    heapq.heappush(self._under_way, (at + after, next(self._numbers), tried, outcome))
+                    heapq.heappush(self._under_way, (at + after, next(self._numbers), found, outcome))
                 else:
-                    yield self._ended(tried, outcome, at)
+                    yield self._ended(found, outcome, at)
 
-    def _ended(self, tried: Waiting, outcome: Outcome, at: float) -> Attempt:
-        """Tell the outbox and the notifier what came of an attempt, as the courier does."""
-        passed_on = self._outbox.note(tried, outcome, at)
-        if outcome.result == "sent":
-            self._notifier.arrived(tried.notification, at)
-        else:
-            self._notifier.failed(tried.notification, at, unsure=outcome.unsure)
-        for one, reason in passed_on:
-            self._notifier.parked(one, reason, at)
+    def _ended(self, tried: Owed, outcome: Outcome, at: float) -> Attempt:
+        self._accounts.note(tried, outcome, at)
         return Attempt(at, tried.notification, outcome)
 
+    def _each(self) -> Iterator[Alert]:
+        return iter(()) if self._engine is None else self._engine.each()
+
     def _look(self, fingerprint: str) -> AlertView | None:
-        engine = self._engine
-        if engine is None:
+        if self._engine is None:
             return None
         if self._laid_at != self._now:  # all alerts are laid only when one is looked at
-            self._alerts = {alert.fingerprint: alert for alert in engine.each()}
+            self._alerts = {alert.fingerprint: alert for alert in self._each()}
             self._overlays.cover(self._alerts.values(), self._inhibitions, self._now)
             self._laid_at = self._now
         alert = self._alerts.get(fingerprint)
-        return None if alert is None else self._overlays.view(alert, engine.rules, texts_of)
-
-
-def _longest() -> float:
-    """Return the chance that makes each pause as long as it can be."""
-    return 1.0
+        return None if alert is None else self._overlays.view(alert, self._engine.rules, texts_of)

@@ -118,15 +118,15 @@ class _Column:
 
     def step(self, one: Recorded) -> Iterator[AlertTransition | Attempt]:
         """Replay one evaluation. Yields what happened since the one before, in the order of time."""
-        at, restarted = one.inputs.at, one.restarted and self.replay.engine is not None
-        if not restarted:
+        at = one.inputs.at
+        if one.restarted and self.replay.engine is not None:
+            yield from self._counted(self._rehearsal.restart(at, keeps_state=one.keeps_state))
+        else:
             yield from self.until(at)
         changes = self.replay.step(one)
         self.tally.note(at, one.inputs.elapsed, changes, self.replay.alerts, one.restarted)
         yield from changes
         if self.routed and self.replay.engine is not None:
-            if restarted:
-                self._rehearsal.restart(at, keeps_state=one.keeps_state)
             self._overlays.note(changes, one.inputs.elapsed)
             yield from self._counted(self._rehearsal.step(at, changes, self.replay.engine))
 

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from pool_monitor.alerts.delivery.contact import BACKOFF_MAX_S, Contact, ReceiverPhase
 from pool_monitor.alerts.delivery.notification import Notification, Outcome
 from pool_monitor.alerts.delivery.shrinking import smaller
-from pool_monitor.alerts.delivery.standing import BACKOFF_MAX_S, ReceiverPhase, Standing
 from pool_monitor.alerts.saved_rows import SavedRows
 
 WAITING_MAX = 10_000
@@ -31,7 +31,7 @@ told as soon as the breaker is open."""
 Place = Literal["new", "again", "parked"]
 
 
-class Waiting(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Owed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A notification that has not arrived. Times are seconds since the epoch."""
 
     notification: Notification
@@ -114,7 +114,7 @@ class Outbox:
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
-        self._rows, self._standings = SavedRows(Waiting), SavedRows(Standing)
+        self._rows, self._contacts = SavedRows(Owed), SavedRows(Contact)
         self._sizes: dict[str, int] = {}
         self._bytes = 0
         self._lines: dict[str, _Line] = {}
@@ -127,18 +127,18 @@ class Outbox:
         """Keep *notification* until it has arrived, in place of what waits for the same receiver and group."""
         key = _key(notification)
         before = self._rows.get(key)
-        waiting = Waiting(notification=notification, since=at if before is None else before.since)
+        waiting = Owed(notification=notification, since=at if before is None else before.since)
         if before is not None:
             self._drop(key, before)
         fitting = self._fitting(waiting)
         if fitting is None:
             self._lose(notification.receiver)
             return Put(kept=False)
-        standing = self.standing(notification.receiver)
-        cannot = self._unreachable(fitting, standing, at)
+        contact = self.contact(notification.receiver)
+        cannot = self._unreachable(fitting, contact, at)
         self._set(key, msgspec.structs.replace(fitting, passed_on=cannot))
         self._unreleased[key] = None
-        return Put(cannot=standing.error if cannot else "")
+        return Put(cannot=contact.error if cannot else "")
 
     def release(self) -> None:
         """What was put in is stored, or cannot be: it may be tried."""
@@ -162,43 +162,43 @@ class Outbox:
         """The receivers that something waits for that may be tried, now or later."""
         return [name for name, line in self._lines.items() if line]
 
-    def take(self, receiver: str, at: float) -> Waiting | None:
+    def take(self, receiver: str, at: float) -> Owed | None:
         """Return what is to be sent to *receiver* now; it is under way until `note`. None: nothing."""
-        line, standing = self._lines.get(receiver), self.standing(receiver)
-        if line is None or receiver in self._under_way or standing.state is ReceiverPhase.GONE:
+        line, contact = self._lines.get(receiver), self.contact(receiver)
+        if line is None or receiver in self._under_way or contact.state is ReceiverPhase.GONE:
             return None
-        if at < standing.blocked_until:
+        if at < contact.blocked_until:
             return None
-        key = self._next_of(line, standing, at)
+        key = self._next_of(line, contact, at)
         if key is None:
             return None
         waiting = self._rows.get(key)
         assert waiting is not None
         if waiting.place == "parked":
-            self._standings[receiver] = standing.probed(at)
+            self._contacts[receiver] = contact.probed(at)
         self._under_way[receiver] = waiting.notification.id
         return waiting
 
     def next_at(self, receiver: str) -> float | None:
         """When `take` may return something next, if nothing changes; None: it will not."""
-        line, standing = self._lines.get(receiver), self.standing(receiver)
-        if not line or standing.state is ReceiverPhase.GONE:
+        line, contact = self._lines.get(receiver), self.contact(receiver)
+        if not line or contact.state is ReceiverPhase.GONE:
             return None
-        if line.new or (line.again and standing.state is ReceiverPhase.OPEN):
-            return standing.blocked_until
+        if line.new or (line.again and contact.state is ReceiverPhase.OPEN):
+            return contact.blocked_until
         again = line.next_again()
-        at = min([again[0]] if again else [], default=standing.probe_at)
+        at = min([again[0]] if again else [], default=contact.probe_at)
         if line.parked:
-            at = min(at, standing.probe_at)
-        return max(at, standing.blocked_until)
+            at = min(at, contact.probe_at)
+        return max(at, contact.blocked_until)
 
-    def note(self, tried: Waiting, outcome: Outcome, at: float) -> list[tuple[Notification, str]]:
+    def note(self, tried: Owed, outcome: Outcome, at: float) -> list[tuple[Notification, str]]:
         """Take account of what came of an attempt that has ended. Returns what the fallbacks are to be told now, and
         why its receiver cannot be.
         """
         receiver, key = tried.notification.receiver, _key(tried.notification)
         self._under_way.pop(receiver, None)
-        before, now = self._rows.get(key), self.standing(receiver)
+        before, now = self._rows.get(key), self.contact(receiver)
         mine = before if before is not None and before.notification.id == tried.notification.id else None
         if outcome.result == "too_large" and mine is not None and (less := smaller(mine.notification)) is not None:
             self._drop(key, mine)
@@ -208,25 +208,25 @@ class Outbox:
             return []
         if now.state is ReceiverPhase.GONE:  # it was changed while the attempt was under way
             return []
-        after = self._standings[receiver] = now.after(outcome, at, self._chance())
+        after = self._contacts[receiver] = now.after(outcome, at, self._chance())
         if outcome.result == "sent":
             if mine is not None:
                 self._drop(key, mine)
                 if mine.place == "parked":  # it accepts what it refused: the others too, one after the other
-                    self._standings[receiver] = msgspec.structs.replace(after, probe_at=0.0)
+                    self._contacts[receiver] = msgspec.structs.replace(after, probe_at=0.0)
             if now.state is ReceiverPhase.OPEN:
                 self._all_again(receiver, at)
             return []
         failed = [] if mine is None else [self._failed(key, mine, outcome, at)]
         return [(one, after.error) for one in self._passing_on(receiver, failed, at)]
 
-    def interrupted(self, tried: Waiting) -> None:
+    def interrupted(self, tried: Owed) -> None:
         """An attempt was broken off. It is made again."""
         self._under_way.pop(tried.notification.receiver, None)
 
     def try_now(self, receiver: str, at: float) -> bool:
         """Try everything that *receiver* is owed at once, whatever it has answered. False: it is owed nothing."""
-        self._standings[receiver] = self.standing(receiver).changed()
+        self._contacts[receiver] = self.contact(receiver).changed()
         self._all_again(receiver, at)
         line = self._lines.get(receiver)
         return bool(line)
@@ -235,23 +235,23 @@ class Outbox:
         """*receiver* has the configuration that *config* names. If that is another one, it may accept what it refused;
         only then is one that is gone sent anything again.
         """
-        standing = self.standing(receiver)
-        if standing.config != config:
-            if standing.config and standing.state is not ReceiverPhase.READY:
+        contact = self.contact(receiver)
+        if contact.config != config:
+            if contact.config and contact.state is not ReceiverPhase.READY:
                 self.try_now(receiver, at)
-            self._standings[receiver] = msgspec.structs.replace(self.standing(receiver), config=config)
+            self._contacts[receiver] = msgspec.structs.replace(self.contact(receiver), config=config)
 
     def forget_others(self, receivers: Iterable[str]) -> None:
-        """Forget how it stands with those that are not among *receivers* and are owed nothing."""
+        """Forget those that are not among *receivers* and are owed nothing."""
         kept = {*receivers, *(one.notification.receiver for one in self._rows.values())}
-        for name in [name for name in self._standings if name not in kept]:
-            del self._standings[name]
+        for name in [name for name in self._contacts if name not in kept]:
+            del self._contacts[name]
 
     # -- what is shown --------------------------------------------------------------------------------------------
 
-    def standing(self, receiver: str) -> Standing:
+    def contact(self, receiver: str) -> Contact:
         """How it stands with *receiver*."""
-        return self._standings.get(receiver) or _NEW
+        return self._contacts.get(receiver) or _NEW
 
     def debts(self) -> dict[str, Debt]:
         """What each receiver is owed, by its name."""
@@ -259,7 +259,7 @@ class Outbox:
         for waiting in self._rows.values():
             owed, parked, oldest = found.get(waiting.notification.receiver, Debt())
             oldest = waiting.since if oldest is None else min(oldest, waiting.since)
-            gone = self.standing(waiting.notification.receiver).state is ReceiverPhase.GONE
+            gone = self.contact(waiting.notification.receiver).state is ReceiverPhase.GONE
             parked += gone or waiting.place == "parked"
             found[waiting.notification.receiver] = Debt(owed + 1, parked, oldest)
         return found
@@ -276,12 +276,12 @@ class Outbox:
 
     def take_changes(self) -> Mapping[str, Mapping[str, bytes | None]]:
         """Return the rows of the state file that have changed since the last call."""
-        return {"outbox": self._rows.take_changes(), "receivers": self._standings.take_changes()}
+        return {"outbox": self._rows.take_changes(), "receivers": self._contacts.take_changes()}
 
     def all_rows(self) -> Mapping[str, Mapping[str, bytes]]:
         """Return all rows."""
         self.take_changes()
-        return {"outbox": self._rows.encoded(), "receivers": self._standings.encoded()}
+        return {"outbox": self._rows.encoded(), "receivers": self._contacts.encoded()}
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> tuple[list[Notification], list[str]]:
         """Take over what a state file has. Returns the notifications, each of which may have been tried and may even
@@ -290,11 +290,11 @@ class Outbox:
         saved = rows.get("outbox", {})
         fitting = dict(sorted(saved.items(), key=lambda row: len(row[1]))[:WAITING_MAX])
         refused = [f"the notification {key[:100]!r}" for key in self._rows.restore(fitting, _check)]
-        refused += [f"the receiver {key[:100]!r}" for key in self._standings.restore(rows.get("receivers", {}))]
+        refused += [f"the receiver {key[:100]!r}" for key in self._contacts.restore(rows.get("receivers", {}))]
         for key in saved.keys() - fitting.keys():
             self._rows.forget(key)
-        for name, standing in list(self._standings.items()):
-            self._standings[name] = standing.clamped(at)
+        for name, contact in list(self._contacts.items()):
+            self._contacts[name] = contact.clamped(at)
         self._rows.sort(lambda waiting: waiting.since)
         for key, waiting in self._rows.items():
             self._sizes[key] = size = len(key) + len(saved[key])
@@ -304,18 +304,18 @@ class Outbox:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _next_of(self, line: _Line, standing: Standing, at: float) -> str | None:
+    def _next_of(self, line: _Line, contact: Contact, at: float) -> str | None:
         if line.new:
             return next(iter(line.new))
         again = line.next_again()
         # The single attempt while the breaker is open does not wait for the pause of the notification too.
-        if again is not None and (again[0] <= at or standing.state is ReceiverPhase.OPEN):
+        if again is not None and (again[0] <= at or contact.state is ReceiverPhase.OPEN):
             return again[1]
-        if line.parked and at >= standing.probe_at:
+        if line.parked and at >= contact.probe_at:
             return next(iter(line.parked))
         return None
 
-    def _failed(self, key: str, waiting: Waiting, outcome: Outcome, at: float) -> str:
+    def _failed(self, key: str, waiting: Owed, outcome: Outcome, at: float) -> str:
         place: Place = "again" if outcome.result == "retry" else "parked"
         self._drop(key, waiting)
         waiting = msgspec.structs.replace(waiting, attempts=waiting.attempts + 1, place=place)
@@ -330,20 +330,20 @@ class Outbox:
         """Return what the fallbacks of *receiver* are to be told now, and note that they are. *failed*: the group whose
         notification was tried.
         """
-        standing, line, found = self.standing(receiver), self._lines.get(receiver), []
-        every = standing.state in (ReceiverPhase.GONE, ReceiverPhase.OPEN)
+        contact, line, found = self.contact(receiver), self._lines.get(receiver), []
+        every = contact.state in (ReceiverPhase.GONE, ReceiverPhase.OPEN)
         for key in list(line.keys()) if every and line is not None else failed:
             waiting = self._rows.get(key)
-            if waiting is not None and not waiting.passed_on and self._unreachable(waiting, standing, at):
+            if waiting is not None and not waiting.passed_on and self._unreachable(waiting, contact, at):
                 self._set(key, msgspec.structs.replace(waiting, passed_on=True))
                 found.append(waiting.notification)
         return found
 
-    def _unreachable(self, waiting: Waiting, standing: Standing, at: float) -> bool:
+    def _unreachable(self, waiting: Owed, contact: Contact, at: float) -> bool:
         """Whether fallbacks have to be told of *waiting*."""
-        if standing.state is ReceiverPhase.OPEN:
+        if contact.state is ReceiverPhase.OPEN:
             return waiting.notification.page or at >= waiting.since + UNREACHABLE_S
-        return waiting.place == "parked" or standing.state is ReceiverPhase.GONE
+        return waiting.place == "parked" or contact.state is ReceiverPhase.GONE
 
     def _all_again(self, receiver: str, at: float) -> None:
         line = self._lines.get(receiver)
@@ -351,7 +351,7 @@ class Outbox:
             assert line is not None
             line.try_again(key, at)
 
-    def _fitting(self, waiting: Waiting) -> Waiting | None:
+    def _fitting(self, waiting: Owed) -> Owed | None:
         """Return *waiting* so that there is room for it; None: there is none."""
         if len(self._rows) >= WAITING_MAX:
             return None
@@ -362,13 +362,13 @@ class Outbox:
             waiting = msgspec.structs.replace(waiting, notification=less)
         return waiting
 
-    def _set(self, key: str, waiting: Waiting) -> None:
+    def _set(self, key: str, waiting: Owed) -> None:
         self._rows[key] = waiting
         size = len(key) + len(msgspec.json.encode(waiting))
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 
-    def _drop(self, key: str, waiting: Waiting) -> None:
+    def _drop(self, key: str, waiting: Owed) -> None:
         del self._rows[key]
         self._bytes -= self._sizes.pop(key)
         self._unreleased.pop(key, None)
@@ -378,7 +378,7 @@ class Outbox:
             if not line:
                 del self._lines[waiting.notification.receiver]
 
-    def _line_up(self, key: str, waiting: Waiting, at: float) -> None:
+    def _line_up(self, key: str, waiting: Owed, at: float) -> None:
         line = self._lines.setdefault(waiting.notification.receiver, _Line())
         if waiting.place == "again":
             line.try_again(key, at)
@@ -396,17 +396,17 @@ class Outbox:
         return given_up
 
     def _lose(self, receiver: str) -> None:
-        standing = self.standing(receiver)
-        self._standings[receiver] = msgspec.structs.replace(standing, lost=standing.lost + 1)
+        contact = self.contact(receiver)
+        self._contacts[receiver] = msgspec.structs.replace(contact, lost=contact.lost + 1)
 
 
-_NEW = Standing()
+_NEW = Contact()
 
 
 def _key(notification: Notification) -> str:
     return f"{notification.receiver}\n{notification.group_key}"
 
 
-def _check(key: str, waiting: Waiting) -> None:
+def _check(key: str, waiting: Owed) -> None:
     if key != _key(waiting.notification):
         raise ValueError(key)

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pool_monitor.alerts.channels import SEND_S, sender_of
+from pool_monitor.alerts.channels import sender_of
+from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error

@@ -73,7 +73,7 @@ RECEIVER = StateMachine(
 """The states of a receiver. ``changed``: its configuration, or a person wants it to be tried now."""
 
 
-class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Contact(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One receiver. Times are seconds since the epoch."""
 
     state: ReceiverPhase = ReceiverPhase.READY
@@ -96,8 +96,8 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     config: str = ""
     """Names the configuration of a receiver that is gone: it stays gone until this is another."""
 
-    def after(self, outcome: Outcome, at: float, chance: float) -> Standing:
-        """Return how it stands when an attempt has ended. *chance*: a random number from 0 to 1."""
+    def after(self, outcome: Outcome, at: float, chance: float) -> Contact:
+        """Return the contact as it is when an attempt has ended. *chance*: a random number from 0 to 1."""
         if outcome.result == "sent":
             return self._replaced(
                 "sent", failures=0, blocked_until=0.0, open_s=0.0, probe_at=self._probe_again(at), arrived_at=at
@@ -112,15 +112,15 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "refused", failures=0, blocked_until=blocked, open_s=0.0, probed_at=at, probe_at=at + PROBE_S, error=error
         )
 
-    def probed(self, at: float) -> Standing:
-        """Return how it stands when something that was refused is tried once more."""
+    def probed(self, at: float) -> Contact:
+        """Return the contact as it is when something that was refused is tried once more."""
         return msgspec.structs.replace(self, probed_at=at, probe_at=at + PROBE_S)
 
-    def changed(self) -> Standing:
-        """Return how it stands when everything may be tried at once."""
+    def changed(self) -> Contact:
+        """Return the contact as it is when everything may be tried at once."""
         return self._replaced("changed", failures=0, blocked_until=0.0, open_s=0.0, probe_at=0.0, config="")
 
-    def clamped(self, at: float) -> Standing:
+    def clamped(self, at: float) -> Contact:
         """Return the same, without pauses that cannot be, because the clock was ahead when they began."""
         return msgspec.structs.replace(
             self,
@@ -130,7 +130,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
             arrived_at=None if self.arrived_at is None else min(self.arrived_at, at),
         )
 
-    def _after_failure(self, retry_after: float | None, at: float, chance: float, error: str) -> Standing:
+    def _after_failure(self, retry_after: float | None, at: float, chance: float, error: str) -> Contact:
         failures, open_s, trigger = self.failures + 1, 0.0, "failed"
         if failures >= OPENS_AFTER:
             trigger = "opened"
@@ -153,5 +153,5 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def _probe_again(self, at: float) -> float:
         return min(max(self.probed_at + PROBE_AGAIN_S, at), self.probe_at) if self.probe_at else at
 
-    def _replaced(self, trigger: str, *, error: str = "", **fields: float) -> Standing:
+    def _replaced(self, trigger: str, *, error: str = "", **fields: float | str) -> Contact:
         return msgspec.structs.replace(self, state=RECEIVER.step(self.state, trigger), error=error, **fields)
