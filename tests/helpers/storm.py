@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
+from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.notifier import Notifier
 from pool_monitor.alerts.delivery.targets import Routing
+from pool_monitor.alerts.lifecycle import Phase
 from pool_monitor.snapshot import AlertTransition, AlertView
 
 START = 1_700_000_000.0
@@ -31,7 +33,13 @@ class Storm:
         self.notifier = Notifier("shop")
         self._seq = 0
         self._untold: list[AlertTransition] = []
-        self.notifier.use(routing, self.views.get, self.at)
+        self.use(routing)
+
+    def use(self, routing: Routing) -> None:
+        """Tell by *routing* from now on."""
+        self.notifier.use(routing, self.at)
+        for _ in self.notifier.reconciling([_alert(view) for view in self.views.values()], self.at):
+            pass
 
     # -- alerts
 
@@ -139,3 +147,18 @@ class Storm:
         for one in self.of(receiver):
             found[one.group_key].append(one)
         return found
+
+
+def _alert(view: AlertView) -> Alert:
+    """Return the alert of *view* as the engine has it."""
+    labels = {name: value for name, value in view.labels.items() if name != "severity"}
+    return Alert(
+        alert=view.alertname,
+        instance=tuple(sorted(labels.items())),
+        labels=labels,
+        fingerprint=view.fingerprint,
+        state=Phase(view.state),
+        severity=view.severity,
+        since=view.since,
+        fired_at=view.since,
+    )

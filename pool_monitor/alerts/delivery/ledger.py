@@ -25,6 +25,9 @@ class Ledger:
         self._members: dict[int, dict[str, Member]] = {}
         self._groups: defaultdict[str, dict[int, None]] = defaultdict(dict)  # by fingerprint; a dict keeps the order
         self._waiting: defaultdict[str, dict[int, None]] = defaultdict(dict)
+        self._owed: defaultdict[str, dict[str, bool]] = defaultdict(
+            dict
+        )  # by receiver: ids, and whether it is a digest
         self._number = 0
 
     # -- groups
@@ -61,19 +64,27 @@ class Ledger:
     def keep(self, group: Group, was_waiting: str = "") -> None:
         """Note that *group* has changed. *was_waiting*: what it waited for before."""
         if was_waiting and was_waiting != group.waiting:
-            self._not_waiting(was_waiting, group.number)
+            self._not_waiting(was_waiting, group)
         if group.waiting:
-            self._waiting[group.waiting][group.number] = None
+            self._now_waiting(group)
         self.groups[str(group.number)] = group
 
     def waiting_for(self, notification: str) -> Sequence[Group]:
         """Return the groups whose notification with this id has not arrived."""
         return [self._by_number[number] for number in self._waiting.get(notification, ())]
 
+    def digest_for(self, receiver: str) -> str | None:
+        """Return the id of the digest that *receiver* is owed; None: it is owed none."""
+        return next((one for one, digest in self._owed.get(receiver, {}).items() if digest), None)
+
+    def owed_to(self, receiver: str) -> int:
+        """Return the number of notifications that *receiver* is owed."""
+        return len(self._owed.get(receiver, ()))
+
     def remove_group(self, group: Group) -> None:
         """Forget an empty group."""
         if group.waiting:
-            self._not_waiting(group.waiting, group.number)
+            self._not_waiting(group.waiting, group)
         del self._by_number[group.number], self._members[group.number], self._numbers[group.receiver, group.key]
         self.groups.pop(str(group.number))
 
@@ -125,7 +136,7 @@ class Ledger:
             self._know(group)
             self._number = max(self._number, group.number)
             if group.waiting:
-                self._waiting[group.waiting][group.number] = None
+                self._now_waiting(group)
         unusable += [("member of a group", key) for key in self.members.restore(rows.get("told", {}), _check_member)]
         for key, member in list(self.members.items()):
             number, _, fingerprint = key.partition("/")
@@ -144,11 +155,19 @@ class Ledger:
         self._by_number[group.number], self._members[group.number] = group, {}
         self._numbers[group.receiver, group.key] = group.number
 
-    def _not_waiting(self, notification: str, number: int) -> None:
+    def _now_waiting(self, group: Group) -> None:
+        self._waiting[group.waiting][group.number] = None
+        self._owed[group.receiver][group.waiting] = group.digest
+
+    def _not_waiting(self, notification: str, group: Group) -> None:
         numbers = self._waiting[notification]
-        numbers.pop(number, None)
+        numbers.pop(group.number, None)
         if not numbers:
             del self._waiting[notification]
+            owed = self._owed[group.receiver]
+            owed.pop(notification, None)
+            if not owed:
+                del self._owed[group.receiver]
 
 
 def _check_group(key: str, group: Group) -> None:

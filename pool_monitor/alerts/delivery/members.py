@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from pool_monitor.alerts.delivery.groups import Group
-    from pool_monitor.snapshot import AlertView
+from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.snapshot import AlertView
 
 Status = Literal["firing", "suppressed", "ended"]
 
@@ -49,7 +48,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
     said_severity: str = ""
     """The severity in the latest notification."""
     owed_at: float | None = None
-    """When it was first stated: since then the receiver is owed the truth about it."""
+    """When it was first stated, or held back by the rate limit: since then the receiver is owed the truth about it."""
 
     def known(self, group: Group) -> bool:
         """Whether the receiver has been told that it fires, and not that it ended."""
@@ -66,7 +65,18 @@ class Member(Struct, kw_only=True, omit_defaults=True):
 
     def owed(self, group: Group) -> bool:
         """Whether it ended, and the receiver is owed that."""
-        return self.end is not None and (self.fire_no > 0 or self.maybe) and not self.end_known(group)
+        return self.end is not None and self.owed_at is not None and not self.end_known(group)
+
+    @property
+    def stated_no(self) -> int:
+        """The notification that states first what is true now; 0: none does."""
+        return self.fire_no if self.end is None else self.end_no
+
+    def up_to_date(self, group: Group) -> bool:
+        """Whether the receiver knows what is true now, or does not need to."""
+        if self.end is not None:
+            return not self.owed(group)
+        return self.known(group) and self.said_severity == self.severity
 
     def begins(self, severity: str, starts_at: float) -> None:
         """It fires again before its end was told, or fires on with another severity."""
@@ -82,6 +92,16 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         """It fires no more."""
         if self.end is None or not self.end_no:
             self.end = end
+
+    def unheard(self) -> Member:
+        """Return the alert as a member that nobody was told of."""
+        return Member(
+            alert=self.alert,
+            labels=self.labels,
+            severity=self.severity,
+            joined_as=self.joined_as,
+            starts_at=self.starts_at,
+        )
 
     def state_firing(self, group: Group, number: int, at: float) -> None:
         """The notification *number* states that it fires."""
@@ -105,7 +125,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
             self.end_no = 0
 
 
-class Standing(NamedTuple):
+class Truth(NamedTuple):
     """What a member is for its receiver now."""
 
     fingerprint: str
@@ -116,14 +136,14 @@ class Standing(NamedTuple):
     acknowledged: bool = False
 
 
-def standing_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Standing:
+def truth_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Truth:
     """Return what *member* is now. *view*: how it is shown. *muted*: whether a mute time of its route lasts."""
     if member.end is not None:
-        return Standing(fingerprint, member, "ended")
+        return Truth(fingerprint, member, "ended")
     if view is None:
-        return Standing(fingerprint, member, "firing")
+        return Truth(fingerprint, member, "firing")
     why = suppressed_by(view, muted=muted)
-    return Standing(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged)
+    return Truth(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged)
 
 
 def suppressed_by(view: AlertView, *, muted: bool) -> Literal["", "silenced", "inhibited", "muted"]:

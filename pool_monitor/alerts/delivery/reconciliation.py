@@ -28,12 +28,11 @@ class Want:
 
 
 def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: float) -> Iterator[tuple[Group, ...]]:
-    """Make the groups agree with *routing*, and their members with the *alerts* that fire. Yields after each alert, with
-    the groups whose times have changed.
+    """Make the groups agree with *routing*, and their members with the *alerts* that fire. Yields after each alert,
+    with the groups whose times have changed.
 
     - An alert that has to be in another group of the same receiver moves there with what was told and with the times:
-      nothing is said.
-      Where a group of the receiver has it already, it is only left out.
+      nothing is said. Where a group of the receiver has it already, it is only left out.
     - A receiver that no route leads to any more is told its end.
     - An alert that is nowhere yet joins.
     """
@@ -133,6 +132,8 @@ def _move(ledger: Ledger, donor: tuple[Group, Member], fingerprint: str, target:
         group.clamp(at)
     known, heard = member.known(old), member.heard(old) or member.fire_no > old.arrived_no
     member.maybe, member.fire_no, member.end_no = heard and not known, 1 if known else 0, 0
+    if not heard:
+        member.owed_at = None
     ledger.remove_member(old, fingerprint)
     ledger.set_member(group, fingerprint, member)
     ledger.keep(group)
