@@ -64,6 +64,8 @@ class AlertView(Struct, frozen=True, kw_only=True, gc=False):
     inhibited: bool = False
     acknowledged: bool = False
     flapping: bool = False
+    changes: int = 0
+    """Of one that flaps: how often it has lately begun or ceased to fire."""
     muted: bool = False
     """Whether a mute time of its rule lasts now."""
     unknown: bool = False

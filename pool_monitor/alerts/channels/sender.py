@@ -1,15 +1,11 @@
-"""What a channel implements, and which one a receiver has."""
+"""What a channel implements."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pool_monitor.alerts.channels.log import LogSender
-from pool_monitor.alerts.routing import LogChannel
-
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, Outcome
-    from pool_monitor.alerts.routing import Receiver
 
 SEND_S = 15.0
 """How long one attempt may take, from the first byte to the last."""
@@ -31,13 +27,3 @@ class Sender(Protocol):
 
     async def aclose(self) -> None:
         """Close what is open."""
-
-
-def sender_of(receiver: Receiver) -> Sender:
-    """Return a sender for *receiver*. It does not raise for what is missing at run time, such as an environment
-    variable: then each attempt is refused, and says so.
-    """
-    channel = receiver.channel
-    if isinstance(channel, LogChannel):
-        return LogSender()
-    raise NotImplementedError(type(channel).__name__)

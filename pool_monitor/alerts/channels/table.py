@@ -1,0 +1,26 @@
+"""Which sender a receiver has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pool_monitor.alerts.channels.log import LogSender
+from pool_monitor.alerts.channels.webhook import WebhookSender
+from pool_monitor.alerts.routing import LogChannel, Webhook
+
+if TYPE_CHECKING:
+    from pool_monitor.alerts.channels.sender import Sender
+    from pool_monitor.alerts.routing import Receiver
+
+_SENDERS: Mapping[type, Callable[[Any], Sender]] = {
+    LogChannel: lambda _: LogSender(),
+    Webhook: WebhookSender,
+}
+
+
+def sender_of(receiver: Receiver) -> Sender:
+    """Return a sender for *receiver*. It does not raise for what is missing at run time, such as an environment
+    variable: then each attempt is refused, and says so.
+    """
+    return _SENDERS[type(receiver.channel)](receiver.channel)
