@@ -110,6 +110,16 @@ def statuses(alert: AlertView, now: float) -> list[str]:
     return [*found, *(word for word, holds in words.items() if holds)]
 
 
+def acknowledged(alert: AlertView, now: float) -> str:
+    """Return who deals with *alert*, since when and why. Empty: nobody."""
+    given = alert.acknowledgement
+    if not alert.acknowledged or given is None:
+        return ""
+    until = "" if given.until is None else f", for another {left(now, given.until)}"
+    comment = f": {one_line(given.comment)}" if given.comment else ""
+    return f"acknowledged by {one_line(given.author) or '?'} {age(now, given.at)} ago{until}{comment}"
+
+
 def ack_is_old(alert: AlertView, now: float) -> bool:
     """Whether *alert* was acknowledged so long ago that somebody should look at it again."""
     given = alert.acknowledgement

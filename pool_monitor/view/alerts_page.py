@@ -191,8 +191,6 @@ def _details(alert: AlertView, snapshot: Snapshot, cells: int) -> Iterator[str]:
         yield f"reason: {_REASONS.get(alert.reason) or one_line(alert.reason)}"
     for told in (_acknowledged, _silenced, _inhibited):
         yield from told(alert, snapshot)
-    if alert.escalated_at is not None:
-        yield f"escalated {words.age(snapshot.taken_at, alert.escalated_at)} ago: nobody had acknowledged it"
     yield from delivery.told(alert, snapshot.taken_at)
     if alert.muted:
         yield "muted: a mute time of its rule lasts now"
@@ -209,13 +207,8 @@ def _details(alert: AlertView, snapshot: Snapshot, cells: int) -> Iterator[str]:
 
 
 def _acknowledged(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:
-    given, now = alert.acknowledgement, snapshot.taken_at
-    if not alert.acknowledged or given is None:
-        return
-    old = f"{SYMBOLS['warn']} " if words.ack_is_old(alert, now) else ""
-    until = "" if given.until is None else f", for another {words.left(now, given.until)}"
-    comment = f": {one_line(given.comment)}" if given.comment else ""
-    yield f"{old}acknowledged by {one_line(given.author) or '?'} {words.age(now, given.at)} ago{until}{comment}"
+    if given := words.acknowledged(alert, snapshot.taken_at):
+        yield f"{SYMBOLS['warn']} {given}" if words.ack_is_old(alert, snapshot.taken_at) else given
 
 
 def _silenced(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:

@@ -98,7 +98,9 @@ def heartbeat(beat: HeartbeatView) -> tuple[str, bool]:
 
 
 def told(alert: AlertView, now: float) -> Iterator[str]:
-    """Yield for each receiver of *alert* what it knows, or why it is told nothing now."""
+    """Yield whether *alert* was escalated, and for each receiver what it knows, or why it is told nothing now."""
+    if alert.escalated_at is not None:
+        yield f"escalated {age(now, alert.escalated_at)} ago: nobody had acknowledged it"
     for one in alert.told:
         yield f"{one_line(one.receiver)}: {_TOLD.get(one.status, _other)(one, now)}{_reason(one)}"
 
