@@ -22,7 +22,15 @@ from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import LOOP_RESUME
 from pool_monitor.log import logger
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
+from pool_monitor.snapshot import (
+    AlertingView,
+    AlertState,
+    AlertTransition,
+    AlertView,
+    ReceiverView,
+    RuleView,
+    SilenceView,
+)
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Outcome
@@ -182,6 +190,10 @@ class AlertManager:
         """End the silence with an id, also before it begins. Raises UnknownName."""
         self._evaluator.overlays.unsilence(silence, self._now())
         self._evaluator.overlays_changed()
+
+    def receivers(self) -> tuple[ReceiverView, ...]:
+        """Who is told of alerts, and what is owed to each."""
+        return self._evaluator.delivery.receivers()
 
     def silences(self) -> tuple[SilenceView, ...]:
         """The silences that last or will begin, the next to end first."""
