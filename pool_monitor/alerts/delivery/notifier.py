@@ -150,13 +150,10 @@ class Notifier:
         found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
         return tuple(told_view(*one, view, self._limits, self._aftermath, at) for one in found)
 
-    def receivers(self) -> set[str]:
-        """Return the receivers that have groups."""
-        return {group.receiver for group in self._ledger.each_group()}
-
-    def held_back(self, receiver: str) -> int:
-        """Return the number of groups of *receiver* that the rate limit holds back."""
-        return self._limits.held_back(receiver)
+    def receivers(self) -> dict[str, tuple[int, float | None]]:
+        """Return the receivers that have groups, with how many of these the rate limit holds back, and until when."""
+        names = {group.receiver for group in self._ledger.each_group()}
+        return {name: (self._limits.held_back(name), self._limits.until(name)) for name in names}
 
     # -- what survives a restart
 
