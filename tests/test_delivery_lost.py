@@ -280,9 +280,7 @@ async def test_a_receiver_to_whom_a_message_is_too_large_gets_a_smaller_one(live
 
 POOLS = 12
 ANSWERS = [
-    fs.ok(),
-    fs.ok(),
-    fs.ok(),
+    *[fs.ok()] * 12,
     fs.status(503, retry_after="0"),
     fs.late(0.02, fs.ok()),
     fs.late(0.01, fs.reset()),
@@ -297,22 +295,20 @@ async def test_no_page_is_lost_and_no_order_is_broken_whenever_the_service_is_ki
     lives.write_rules(every="1s", page="true")
     await lives.again()
     true: dict[str, float] = {}
+    lives.server.script("/ops", *(moments.choice(ANSWERS) for _ in range(10_000)))
     for _ in range(kills):
-        answers = [moments.choice(ANSWERS) for _ in range(40)]
-        lives.server.script("/ops", *answers, fs.ok())
         for _ in range(moments.randint(1, 3)):
-            change = {f"p{pool}": moments.choice([0.0, 15.0, 25.0]) for pool in moments.sample(range(POOLS), 4)}
-            await lives.values(**change)
-            true |= change
+            true |= {f"p{pool}": moments.choice([0.0, 15.0, 25.0]) for pool in moments.sample(range(POOLS), 4)}
+            await lives.values(**true)
         await asyncio.sleep(moments.choice([0.0, moments.random() / 30]))
         await lives.again()
-        await lives.values(**true)
+    await lives.values(**true)
     lives.server.script("/ops", fs.ok())
     assert (await lives.does("test", "ops"))[1] == "sent"
     await eventually(lambda: final(lives.server.of("/ops")) == expected(true), timeout=60)
     await lives.until(owed=0)
     check_order(lives.server.of("/ops"))
-    assert len(once(lives.server.of("/ops"))) > kills / 3
+    assert len(once(lives.server.of("/ops"))) > kills / 4  # or it was no storm
 
 
 def final(requests: list[Received]) -> dict[str, str]:
