@@ -83,15 +83,19 @@ def state_all(draft: Draft, at: float) -> Iterable[Truth]:
     group, number = draft.group, draft.group.made_no
     for truth in draft.truths:
         member = truth.member
-        before = (member.fire_no, member.end_no, member.maybe, member.said_severity, member.owed_at)
+        before = _saved(member)
         if truth.status == "firing":
-            member.state_firing(group, number, at)
+            member.state_firing(group, number, at, flapping=truth.flapping)
         elif truth.status == "suppressed":
             member.unsay(group)
         elif member.owed(group):
             member.state_end(group, number)
-        if before != (member.fire_no, member.end_no, member.maybe, member.said_severity, member.owed_at):
+        if before != _saved(member):
             yield truth
+
+
+def _saved(member: Member) -> tuple[object, ...]:
+    return member.fire_no, member.end_no, member.maybe, member.said_severity, member.said_flapping, member.owed_at
 
 
 def _worst_first(stated: tuple[Group, Truth]) -> tuple[int, int, float]:
@@ -101,7 +105,7 @@ def _worst_first(stated: tuple[Group, Truth]) -> tuple[int, int, float]:
 
 def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
     member = truth.member
-    if view is None or member.end is not None:
+    if view is None or truth.status == "ended":
         return _ended(group, truth.fingerprint, member, view)
     return ToldAlert(
         alertname=view.alertname,
@@ -110,7 +114,7 @@ def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
         status="firing",
         severity=view.severity,
         starts_at=member.starts_at,
-        summary=view.summary,
+        summary=_flapping_words(view) if view.flapping else view.summary,
         runbook=view.runbook,
         annotations=view.annotations,
         value=view.value,
@@ -123,6 +127,11 @@ def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
         values=view.values,
         values_s=view.values_s,
     )
+
+
+def _flapping_words(view: AlertView) -> str:
+    words = f"changed {view.changes} times lately; single changes are not told while it flaps"
+    return f"{words}: {view.summary}" if view.summary else words
 
 
 def _ended(group: Group, fingerprint: str, member: Member, view: AlertView | None) -> ToldAlert:

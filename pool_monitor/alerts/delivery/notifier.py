@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.delivery.aftermath import Aftermath
 from pool_monitor.alerts.delivery.agenda import Agenda
@@ -63,10 +65,16 @@ class Notifier:
                 self._agenda.add(group)
             yield
         self.unreconciled = self.unreconciled or self._ledger.full
+        self._escalations.begin_again()
         for group in self._ledger.each_group():
-            if not self._ledger.members_of(group):
+            members = self._ledger.members_of(group)
+            if not members:
                 self._agenda.forget(group)
-                yield
+            for number, (fingerprint, member) in enumerate(members.items(), 1):
+                self._await(group, fingerprint, member, at)
+                if number % _AT_ONCE == 0:
+                    yield
+            yield
 
     def note(self, transitions: Iterable[AlertTransition], at: float) -> None:
         """Take account of changes of alerts, the oldest first. One that was noted before is left out."""
@@ -155,6 +163,11 @@ class Notifier:
         names = {group.receiver for group in self._ledger.each_group()}
         return {name: (self._limits.held_back(name), self._limits.until(name)) for name in names}
 
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
+        return min((time for time in times if time is not None), default=None)
+
     # -- what survives a restart
 
     def take_changes(self) -> Rows:
@@ -178,8 +191,6 @@ class Notifier:
             for fingerprint, member in self._ledger.members_of(group).items():
                 if group.cause == ESCALATED and member.end is None:
                     self._escalations.escalated(fingerprint, group.target)
-                elif member.owed_at is not None and not group.cause and member.end is None:
-                    self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
         self.unreconciled = True
         return damaged
 
@@ -233,12 +244,24 @@ class Notifier:
             return False
         if group.cause == ESCALATED:
             self._escalations.escalated(fingerprint, group.target)
+        self._await(group, fingerprint, self._ledger.members_of(group)[fingerprint], at)
         self._agenda.add(group)
         return True
 
+    def _await(self, group: Group, fingerprint: str, member: Member, at: float) -> None:
+        """From now on, the receiver of *group* may acknowledge an alert that it is owed."""
+        if member.owed_at is not None and member.end is None and not group.cause:
+            self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
+
     def _fall_back(self, at: float, group: Group, fingerprint: str, reason: str) -> None:
-        for target in fallbacks_of(self._routing, group.target, reason):
-            self.join(fingerprint, target, at)
+        member = self._ledger.members_of(group).get(fingerprint)
+        for target in () if member is None else fallbacks_of(self._routing, group.target, reason):
+            assert member is not None
+            if member.end is None:
+                self.join(fingerprint, target, at)
+            elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
+                unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)
+                self._join(fingerprint, unheard, target, at)
 
     # -- telling
 
@@ -253,8 +276,9 @@ class Notifier:
         truths: list[Truth] = []
         muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
-            view = look(fingerprint) if member.end is None else None
-            truth = truth_of(fingerprint, member, view, muted=muted)
+            truth = truth_of(fingerprint, member, look(fingerprint), muted=muted)
+            if member.forget(suppressed=truth.status == "suppressed", flapping=truth.flapping):
+                self._ledger.set_member(group, fingerprint, member)
             if truth.status != "ended" or member.owed(group):
                 truths.append(truth)
             else:
@@ -300,10 +324,7 @@ class Notifier:
             yield from self._make(rest, at, look, page=page, reason=DIGEST, about="")
         for draft in [] if ration.digest else rest:
             self._agenda.hold(draft.group, at, ration.next_at)
-            for fingerprint, member, status, *_ in draft.truths if page else ():
-                if status == "firing" and member.owed_at is None:
-                    member.owed_at = at  # a page is told, even if it ends meanwhile
-                    self._ledger.set_member(draft.group, fingerprint, member)
+            yield from self._owe(draft, at)
 
     def _make(
         self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, reason: str, about: str
@@ -332,6 +353,16 @@ class Notifier:
             for group, truth in stating:  # if the caller gives up meanwhile: it is in the outbox
                 self._stated(group, truth, at)
 
+    def _owe(self, draft: Draft, at: float) -> Iterator[None]:
+        """The receiver is owed what *draft* has, though it is held back: it is told, even if it ends meanwhile."""
+        for done, truth in enumerate(draft.truths, 1):
+            if truth.status == "firing" and truth.member.owed_at is None:
+                truth.member.owed_at = at
+                self._stated(draft.group, truth, at)
+            if done % _AT_ONCE == 0:
+                yield
+        yield
+
     def _about_digest(self, drafts: Sequence[Draft], at: float) -> str:
         ended = sum(draft.counts.ended for draft in drafts)
         rules = {one.member.alert for draft in drafts for one in draft.truths if one.status != "suppressed"}
@@ -347,6 +378,6 @@ class Notifier:
 
     def _stated(self, group: Group, truth: Truth, at: float) -> None:
         member = truth.member
-        if member.owed_at == at and not group.cause and member.end is None:
-            self._escalations.began(truth.fingerprint, group.target, at)
+        if member.owed_at == at:
+            self._await(group, truth.fingerprint, member, at)
         self._ledger.set_member(group, truth.fingerprint, member)

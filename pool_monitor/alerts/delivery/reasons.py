@@ -16,7 +16,7 @@ FIRST, NEW, SOME_RESOLVED, ALL_RESOLVED, REPEAT = (
     "repeat interval elapsed",
 )
 """Reasons, in Alertmanager's words."""
-LEVEL = "level changed"
+LEVEL, FLAPPING = "level changed", "flapping"
 _SLACK = 1e-6  # sums of times may be short of an exact interval by rounding
 
 
@@ -26,6 +26,8 @@ class Counts(NamedTuple):
     firing: int = 0
     new: int = 0
     """Of those, the ones that the receiver does not know."""
+    flapping: int = 0
+    """Those that flap, which it was not told."""
     raised: int = 0
     """Of those that it knows, the ones that have another severity now."""
     ended: int = 0
@@ -40,8 +42,9 @@ class Counts(NamedTuple):
 
 def counts_of(group: Group, truths: Iterable[Truth], at: float) -> Counts:
     """Count what differs between what is true and what has arrived."""
-    firing = new = raised = ended = known = kept = unacknowledged = 0
-    for _, member, status, _, acknowledged in truths:
+    firing = new = flapping = raised = ended = known = kept = unacknowledged = 0
+    for truth in truths:
+        member, status = truth.member, truth.status
         knows = member.known(group)
         known += knows
         if status == "ended":
@@ -51,20 +54,23 @@ def counts_of(group: Group, truths: Iterable[Truth], at: float) -> Counts:
         else:
             firing += 1
             new += not knows
-            raised += knows and member.said_severity != member.severity
-            unacknowledged += not acknowledged
+            flapping += truth.newly_flapping
+            raised += knows and truth.raised
+            unacknowledged += not truth.acknowledged
     repeats = (
         group.told_at is not None
         and unacknowledged > 0
         and at - group.told_at >= group.options.repeat_interval - _SLACK
     )
-    return Counts(firing, new, raised, ended, known, kept, repeats)
+    return Counts(firing, new, flapping, raised, ended, known, kept, repeats)
 
 
 def reason_of(counts: Counts, cause: str = "") -> str:
     """Return why the receiver is told something now; empty: there is nothing to tell."""
+    if counts.flapping:
+        return FLAPPING
     if counts.new:
-        return NEW if counts.known else cause or FIRST
+        return cause or (NEW if counts.known else FIRST)
     if counts.ended:
         return SOME_RESOLVED if counts.firing or counts.kept else ALL_RESOLVED
     if counts.raised:
@@ -75,8 +81,8 @@ def reason_of(counts: Counts, cause: str = "") -> str:
 def unsaid(truths: Iterable[Truth]) -> bool:
     """Whether something is true that no notification states, neither one that has arrived nor the one that waits."""
     return any(
-        (member.end_no == 0 and member.owed_at is not None)
-        if status == "ended"
-        else status == "firing" and (member.fire_no == 0 or member.said_severity != member.severity)
-        for _, member, status, _, _ in truths
+        (one.member.end_no == 0 and one.member.owed_at is not None)
+        if one.status == "ended"
+        else one.status == "firing" and (one.member.fire_no == 0 or one.raised or one.newly_flapping)
+        for one in truths
     )
