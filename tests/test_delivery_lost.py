@@ -329,13 +329,13 @@ def expected(true: dict[str, float]) -> dict[str, str]:
 
 def check_order(requests: list[Received]) -> None:
     """For each alert, no life begins before the one before has ended, and none is told again after its end."""
-    lives: defaultdict[str, list[float]] = defaultdict(list)
-    over: dict[str, float] = {}
+    lives: defaultdict[str, list[str]] = defaultdict(list)  # when each began, as RFC 3339 in UTC, which sorts
+    over: dict[str, str] = {}
     for message in once(requests):
         for alert in message["alerts"]:
             pool, began = alert["labels"]["pool"], alert["starts_at"]
-            assert began >= max(lives[pool], default=0.0), "an older life after a newer one"
-            assert alert["status"] == "resolved" or began > over.get(pool, 0.0), "firing after its end"
+            assert began >= max(lives[pool], default=""), "an older life after a newer one"
+            assert alert["status"] == "resolved" or began > over.get(pool, ""), "firing after its end"
             lives[pool].append(began)
             if alert["status"] == "resolved":
                 assert over.get(pool) != began, "its end was told twice"
