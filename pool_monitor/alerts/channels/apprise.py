@@ -12,13 +12,10 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING
 
-import anyio
-
 from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, value_of
-from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import lines, subject
+from pool_monitor.alerts.channels.threaded import Threaded
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.side_thread import SideThread
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification
@@ -36,8 +33,7 @@ class AppriseSender:
 
     def __init__(self, channel: AppriseChannel) -> None:
         self._channel = channel
-        self._thread: SideThread | None = None
-        self._sending = False
+        self._thread = Threaded(_THREAD)
         try:
             self.where = _place(value_of(channel.url))
         except SecretMissing as error:
@@ -45,39 +41,25 @@ class AppriseSender:
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* once."""
-        if self._sending:
-            return Outcome("retry", "apprise has not come back since the last attempt")
         try:
             url = value_of(self._channel.url)
         except SecretMissing as error:
             return Outcome("refused", str(error))
         self.where = _place(url)
-        if self._thread is None:
-            self._thread = SideThread(_THREAD)
-
-        def work() -> Outcome:
-            try:
-                return _send(url, notification)
-            finally:
-                self._sending = False
-
-        try:
-            with anyio.fail_after(SEND_S):
-                self._sending = True
-                return await self._thread.run(work)
-        except TimeoutError:
-            return Outcome("retry", f"not done within {SEND_S:g} s", unsure=True)
-        except ImportError:
-            return Outcome("refused", NEEDS_EXTRA)
-        except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
-            self._sending = self._sending and not isinstance(error, RuntimeError)  # no thread was to be had
-            return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
+        return await self._thread.run(lambda: _attempt(url, notification))
 
     async def aclose(self) -> None:
         """End the thread."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            await thread.close()
+        await self._thread.aclose()
+
+
+def _attempt(url: str, notification: Notification) -> Outcome:
+    try:
+        return _send(url, notification)
+    except ImportError:
+        return Outcome("refused", NEEDS_EXTRA)
+    except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
+        return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
 
 
 def _send(url: str, notification: Notification) -> Outcome:
