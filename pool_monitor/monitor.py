@@ -120,6 +120,7 @@ class Monitor:
             know_errors=self._collector.errors.know,
             on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
+            outages=lambda: self._degraded,
             alerts=lambda: self.alerts,
             history=lambda: self.history,
             record=lambda: self._from_part("history", "record"),

@@ -31,7 +31,7 @@ class PartEntry(NamedTuple):
 def _alerts(config: MonitorConfig, context: Context) -> Part:
     from pool_monitor.alerts.part import AlertsPart
 
-    return AlertsPart(context.alerts(), config.alerts.interval)
+    return AlertsPart(context.alerts(), config.alerts, context)
 
 
 def _history(config: MonitorConfig, context: Context) -> Part:

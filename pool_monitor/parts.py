@@ -91,6 +91,8 @@ class Context(NamedTuple):
     """``degraded(part, reason)`` emits ``monitor.degrade`` and logs. Call it once when an outage begins."""
     recovered: Callable[[str, str], None]
     """``recovered(part, what)`` does the same when the outage is over. *what* describes what works again."""
+    outages: Callable[[], Mapping[str, str]]
+    """Why each degraded part is degraded, by part."""
     alerts: Callable[[], Any]
     """The `alerts.manager.AlertManager` of the monitor. It outlives the part that drives it."""
     history: Callable[[], Any]

@@ -403,6 +403,16 @@ async def test_a_receiver_is_told_that_an_alert_fires(rig: Rig, caplog: pytest.L
         await eventually(lambda: "alerts firing" in caplog.text)
 
 
+async def test_an_alert_has_the_course_of_its_value(rig: Rig):
+    rig.alerts["interval"] = 5.0
+    async with rig.monitor() as monitor:
+        for calls in (2, 4, 5, 9):
+            rig.waiting(calls)
+            await rig.evaluate(monitor, 5.0)
+        [alert] = monitor.snapshot().alerts
+        assert (alert.values, alert.values_s) == ((4.0, 5.0, 9.0), 15.0)  # from the moment when it became pending
+
+
 async def test_rules_may_be_read_again_while_they_are_evaluated(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pool_monitor.alerts.slices.SLICE_S", 0.0)  # others work after every piece
     async with rig.monitor() as monitor:

@@ -30,6 +30,7 @@ from pool_monitor.findings import CONDITIONS
 from pool_monitor.snapshot import (
     AlertingView,
     FaultView,
+    HeartbeatView,
     HistoryView,
     OtlpView,
     PressureView,
@@ -69,9 +70,8 @@ def full() -> Snapshot:
         interval=1.0, wanted_interval=1.0, cpu_ratio=0.01, sample_cpu=0.01, sample_seconds=0.1, workers=4, overdue=None
     )
     otlp = OtlpView(endpoint="x", exported=1, failed=2, rejected=3, last_error=None)
-    monitor = replace(
-        found.monitor, history=history, resources=sampling, otlp=otlp, alerts=AlertingView(rules=1, interval=5.0)
-    )
+    alerting = AlertingView(rules=1, interval=5.0, heartbeat=HeartbeatView(every=30.0))
+    monitor = replace(found.monitor, history=history, resources=sampling, otlp=otlp, alerts=alerting)
     host = replace(found.resources.host, pressure=PressureView(cpu=0.1, memory=0.2, io=0.3))
     return replace(found, monitor=monitor, resources=replace(found.resources, host=host))
 

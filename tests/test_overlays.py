@@ -453,6 +453,18 @@ def test_flapping_ends_when_the_alert_has_been_quiet_and_not_between_the_two_bou
     assert late.fingerprint not in scores
 
 
+def test_the_changes_of_an_alert_that_flaps_are_counted_until_it_is_quiet() -> None:
+    scores, late = Flapping(), alert()
+    flaps_after(scores, late, 3, 5.0)
+    assert scores.changes(late.fingerprint) == 0, "it does not flap yet"
+    flaps_after(scores, late, 4, 5.0)
+    assert scores.changes(late.fingerprint) == 7
+    scores.note([], 4 * HALF_LIFE)
+    assert scores.changes(late.fingerprint) == 0
+    flaps_after(scores, late, 6, 5.0)
+    assert scores.changes(late.fingerprint) == 6
+
+
 def test_changes_of_level_and_recovering_are_no_flapping() -> None:
     scores, late = Flapping(), alert()
     for _ in range(50):

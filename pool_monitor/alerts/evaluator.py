@@ -17,6 +17,7 @@ from pool_monitor.alerts.delivery.delivery import Delivery
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
+from pool_monitor.alerts.measured import ValueCourses
 from pool_monitor.alerts.overlays import Overlays
 from pool_monitor.alerts.past import Past
 from pool_monitor.alerts.reader import LiveReader
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 HISTORY = 10_000
 """Changes that are kept at most."""
+DRAWN = 100
+"""Most alerts whose values are in a Snapshot: it is made and encoded every second."""
 _MEASURED = 20
 
 
@@ -62,6 +65,7 @@ class Evaluator:
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self.delivery = Delivery(context, self.settle_soon)
         self._alerts: dict[str, Alert] = {}  # by fingerprint, as they were laid last
+        self._courses = ValueCourses()
         self._saving = Saving(self.engine, self.overlays, self.delivery)
         self._inhibitions: Sequence[Inhibition] = ()
         self._state: Keeper | None = None
@@ -184,6 +188,9 @@ class Evaluator:
                 transitions.append(worded(found, self.engine.rules))
                 self._untold.append(transitions[-1])
             await slices.pause()
+        at = self._context.clock.monotonic_ns() / 1e9
+        for _ in self._courses.note(self.engine.each(), at, self.engine.interval):
+            await slices.pause()
         self.overlays.note((), elapsed)
         for one in transitions:
             self.overlays.note((one,), 0.0)
@@ -229,13 +236,17 @@ class Evaluator:
         if state is None:
             return
         transitions = list(self._untold)
-        shown, states = [], Counter[str]()
+        shown: list[AlertView] = []
+        states = Counter[str]()
         for view in self._laying(states):
             if view is not None:
                 shown.append(view)
             await slices.pause()
         self.delivery.note(transitions)
         self.delivery.flush(self._look)
+        for number, view in enumerate(shown):
+            shown[number] = self._with_told(self._drawn(view) if number < DRAWN else view)
+            await slices.pause()
         whole, self._whole = self._whole, True  # if this is cancelled, nobody knows what was stored
         changes = await self._saving.changes(transitions, slices, whole=whole)
         slices.note()
@@ -248,7 +259,11 @@ class Evaluator:
         self.shown, self.states = tuple(shown), dict(states)
         # Measured when it changes: the monitor reads it every second.
         alerts = sum(self.states.values())
-        self.held_bytes = _room(self.shown, alerts + len(self.shown)) + _room(self.history, len(self.history))
+        self.held_bytes = (
+            _room(self.shown, alerts + len(self.shown))
+            + _room(self.history, len(self.history))
+            + self._courses.held_bytes
+        )
         await self._announcer.tell(transitions, slices)
 
     def _laying(self, states: Counter[str]) -> Iterator[AlertView | None]:
@@ -266,7 +281,18 @@ class Evaluator:
     def _look(self, fingerprint: str) -> AlertView | None:
         """Return one alert as it was laid last, also if there are too many to be shown."""
         alert = self._alerts.get(fingerprint)
-        return None if alert is None else self.overlays.view(alert, self.engine.rules, texts_of)
+        view = None if alert is None else self.overlays.view(alert, self.engine.rules, texts_of)
+        return None if view is None else self._drawn(view)
+
+    def _with_told(self, view: AlertView) -> AlertView:
+        """Return *view* with what the receivers know of it."""
+        told = self.delivery.told(view.fingerprint)
+        return msgspec.structs.replace(view, told=told) if told else view
+
+    def _drawn(self, view: AlertView) -> AlertView:
+        """Return *view* with the course of its value."""
+        values, seconds = self._courses.of(view.fingerprint)
+        return msgspec.structs.replace(view, values=values, values_s=seconds) if values else view
 
     def _now(self) -> float:
         return self._context.clock.wall_ns() / 1e9

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.defaults import default_rules
-from pool_monitor.alerts.delivery.targets import Routing
+from pool_monitor.alerts.delivery.targets import routing_of
 from pool_monitor.alerts.file_watch import FileWatch
 from pool_monitor.alerts.reach import check_reach
-from pool_monitor.alerts.routing import LOG
 from pool_monitor.alerts.rule_book import Loaded, nearest
 from pool_monitor.alerts.rule_file import RuleSet, load, not_replaced
 from pool_monitor.errors import ConfigError
@@ -60,7 +59,7 @@ class RuleFiles:
             (*not_replaced(defaults, loaded.rules), *loaded.rules),
             loaded.inhibit,
             tuple(map(str, loaded.warnings)),
-            Routing(loaded.route, {one.name: one for one in (LOG, *loaded.receivers)}),
+            routing_of(loaded.route, loaded.receivers),
         )
 
     def _defaults(self, problems: list[str]) -> list[CheckedRule]:

@@ -8,12 +8,17 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec.structs import replace
+
 from pool_monitor.alerts.hangup import Hangup
+from pool_monitor.alerts.heartbeat import Heartbeat
 from pool_monitor.errors import ConfigError
 from pool_monitor.parts import PartUnavailable, raise_if_ended, retrieve_error
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.manager import AlertManager
+    from pool_monitor.config import AlertsConfig
+    from pool_monitor.parts import Context
     from pool_monitor.snapshot import AlertingView
 
 POLL_S = 5.0
@@ -25,12 +30,14 @@ LEAVE_S = 5.0
 
 
 class AlertsPart:
-    """Drives *manager* while entered: has the rules evaluated at multiples of *interval* seconds, and the files
-    of rules read again when they change and on SIGHUP.
+    """Drives *manager* while entered: has the rules evaluated at multiples of the interval, and the files of rules
+    read again when they change and on SIGHUP. Sends the heartbeat.
     """
 
-    def __init__(self, manager: AlertManager, interval: float) -> None:
-        self._manager, self._interval = manager, interval
+    def __init__(self, manager: AlertManager, config: AlertsConfig, context: Context) -> None:
+        self._manager, self._interval, self._context = manager, config.interval, context
+        self._heartbeat = None if config.heartbeat is None else Heartbeat(config.heartbeat, context.service)
+        self._failed = False
         self._evaluating: asyncio.Task[None] | None = None
         self._watching: list[asyncio.Task[None]] = []
         self._leaving, self._asked = asyncio.Event(), asyncio.Event()
@@ -38,7 +45,14 @@ class AlertsPart:
         self._busy, self._busy_ticks = False, 0
 
     async def __aenter__(self) -> Self:
-        await self._manager.open()
+        if self._heartbeat is not None:
+            await self._heartbeat.start()
+        try:
+            await self._manager.open()
+        except BaseException:
+            self._failed = True
+            await self._end_heartbeat()
+            raise
         self._evaluating = _task(self._evaluate(), "pool_monitor alerts")
         if self._manager.has_files:
             self._watching = [
@@ -58,11 +72,16 @@ class AlertsPart:
         self._leaving.set()
         evaluating = self._evaluating
         try:
+            await self._end_heartbeat()
             if evaluating is not None:
                 await asyncio.wait([evaluating], timeout=LEAVE_S)
                 evaluating.cancel()
         finally:
             await self._manager.close()
+
+    async def _end_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            await self._heartbeat.stop(in_order=not self._failed)
 
     @property
     def held_bytes(self) -> int:
@@ -71,11 +90,21 @@ class AlertsPart:
 
     def view(self) -> AlertingView:
         """The state of the evaluation."""
-        return self._manager.view()
+        view = self._manager.view()
+        return view if self._heartbeat is None else replace(view, heartbeat=self._heartbeat.view())
 
     def tick(self) -> None:
         """Raise when a task has ended, or an evaluation hangs."""
+        try:
+            self._tick()
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _tick(self) -> None:
         self._manager.tick()
+        if self._heartbeat is not None:
+            self._heartbeat.pulse(self._manager.view(), self._context.outages())
         self._busy_ticks = self._busy_ticks + 1 if self._busy else 0
         if self._busy_ticks > HANG_TICKS:
             raise PartUnavailable("an evaluation of the rules has not ended for half a minute")

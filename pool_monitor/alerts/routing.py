@@ -17,13 +17,16 @@ EmailTls = Literal["starttls", "implicit", "none"]
 
 
 class Secret(Struct, frozen=True):
-    """A value that no text shows, or the environment variable that has it."""
+    """A value that no text shows, or the environment variable or the file that has it."""
 
     value: str | None = None
     variable: str | None = None
+    file: str | None = None
 
     def __repr__(self) -> str:
-        return f"Secret(variable={self.variable!r})" if self.variable is not None else "Secret(...)"
+        if self.variable is not None:
+            return f"Secret(variable={self.variable!r})"
+        return "Secret(...)" if self.file is None else f"Secret(file={self.file!r})"
 
     __str__ = __repr__
 
@@ -34,7 +37,9 @@ class Webhook(Struct, frozen=True, kw_only=True, tag="webhook"):
     url: Secret
     format: WebhookFormat = "native"
     secret_env: str | None = None
-    """The environment variable with the key that signs the body."""
+    """The environment variable with the key that signs the body; for pagerduty, the routing key."""
+    secret_file: str | None = None
+    """The file with it."""
     headers: tuple[tuple[str, Secret], ...] = ()
 
 

@@ -11,9 +11,10 @@ import click
 import msgspec
 
 from pool_monitor.alerts.defaults import default_rules
+from pool_monitor.alerts.delivery.targets import routing_of
 from pool_monitor.alerts.rule_file import check_files, with_named
 from pool_monitor.alerts.rule_file.files import contents
-from pool_monitor.alerts.rule_tests import Coverage, RuleCoverage, Suite, read_suite, run_suite, unknown_rules
+from pool_monitor.alerts.rule_tests import Coverage, RuleCoverage, Suite, read_suite, run_suite, unknown_names
 from pool_monitor.cli import EXIT_FAILED, EXIT_USAGE
 from pool_monitor.cli.junit import JUnitCase, JUnitSuite, junit_xml
 from pool_monitor.cli.output import print_json, print_text, remark
@@ -45,6 +46,9 @@ def command(files: tuple[str, ...], with_coverage: bool, junit: str | None, as_j
     tests with input_series and alert_rule_test. A series is written pool.size{pool="p"}; finding.KIND{pool="p"} is a
     finding, 1 warn or 2 bad. The rules that come with the package are there where a rule names them.
 
+    exp_notifications says what arrives at the receivers of the rule files, and faults what they answer. Nothing is
+    sent.
+
     Exit codes: 0 all tests pass; 1 a test fails, or a file has an error; 2 a file cannot be read.
     """
     coverage = Coverage()
@@ -52,7 +56,14 @@ def command(files: tuple[str, ...], with_coverage: bool, junit: str | None, as_j
     if junit is not None:
         _write(junit, junit_xml(_for_junit(results)))
     if as_json:
-        encoded = msgspec.json.encode({"files": [*map(_as_json, results)], "coverage": list(coverage.rules())})
+        encoded = msgspec.json.encode(
+            {
+                "files": [*map(_as_json, results)],
+                "coverage": list(coverage.rules()),
+                "routes": coverage.routes(),
+                "receivers": coverage.receivers(),
+            }
+        )
         print_json(encoded, msgspec.json.format(encoded, indent=2))
     else:
         for result in results:
@@ -60,7 +71,7 @@ def command(files: tuple[str, ...], with_coverage: bool, junit: str | None, as_j
                 remark("\n".join(f"Error: {problem}" for problem in result.problems))
         lines = [line for result in results if not result.unread for line in _lines(result)]
         if with_coverage:
-            lines += ["", *_coverage(list(coverage.rules()))]
+            lines += ["", *_coverage(list(coverage.rules())), *_untold(coverage)]
         print_text("".join(f"{line}\n" for line in lines))
     if any(result.unread for result in results):
         raise click.exceptions.Exit(EXIT_USAGE)
@@ -83,15 +94,18 @@ def _run(name: str, coverage: Coverage) -> _Result:
         return _Result(name, (), (*unread, *wrong), unread=bool(unread))
     read = [file for file in checked.files if file is not None]
     own = [rule for file in read for rule in file.rules]
-    coverage.begin(own)
+    routing = routing_of(
+        next((file.route for file in read if file.route is not None), None),
+        [one for file in read for one in file.receivers],
+    )
+    coverage.begin(own, routing)
     rules = with_named(own, default_rules())
-    if unknown := list(unknown_rules(suite, rules)):
+    if unknown := list(unknown_names(suite, rules, routing)):
         return _Result(name, (), tuple(map(str, unknown)))
     cases = []
     began = time.perf_counter()
-    for number, result in enumerate(
-        run_suite(suite, rules, [one for file in read for one in file.inhibit], coverage), 1
-    ):
+    inhibitions = [one for file in read for one in file.inhibit]
+    for number, result in enumerate(run_suite(suite, rules, inhibitions, coverage, routing), 1):
         now = time.perf_counter()
         cases.append(JUnitCase(result.case.name or _unnamed(suite, number), now - began, result.failures))
         began = now
@@ -149,6 +163,18 @@ def _coverage(rules: list[RuleCoverage]) -> Iterator[str]:
         missed = [part for part in (never, "" if one.expected else "no test expects an alert of it") if part]
         if missed:
             yield f"  {one.file}:{one.line}: {one.alertname}: {'; '.join(missed)}"
+
+
+def _untold(coverage: Coverage) -> Iterator[str]:
+    routes, receivers = coverage.routes(), coverage.receivers()
+    if not receivers:
+        return
+    yield (
+        f"coverage: {sum(one.told for one in receivers)} of {plural(len(receivers), 'receiver')}, "
+        f"{sum(one.told for one in routes)} of {plural(len(routes), 'route')} are told something"
+    )
+    yield from (f"  {one.receiver}: no test tells it anything" for one in receivers if not one.told)
+    yield from (f"  route {one.route} to {one.receiver}: no test takes it" for one in routes if not one.told)
 
 
 def _never(one: RuleCoverage) -> str:

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from pool_monitor.config.fields import Validated
 from pool_monitor.config.paths import NamesFile
+from pool_monitor.errors import ConfigError
 
 _File = Annotated[str, Meta(min_length=1)]
 
@@ -23,6 +24,11 @@ class HeartbeatConfig(Validated, frozen=True, kw_only=True, forbid_unknown_field
     """The file that has the URL."""
     every: Annotated[float, Meta(ge=1, le=86_400)] = 30.0
     """Time between two beats."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.url_env is None) == (self.url_file is None):
+            raise ConfigError("HeartbeatConfig: needs url_env, the variable that has the URL, or url_file, its file")
 
 
 class AlertsConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +54,11 @@ class AlertsConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=T
     the working directory. None: there is none."""
 
     _FILE = "file"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heartbeat is not None and not self.enabled:
+            raise ConfigError("AlertsConfig: heartbeat needs enabled = true: without it, no beat would be sent")
 
 
 class StateConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
@@ -85,6 +85,13 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
             if kind is PoolConfig and name in _OF_POOL:
                 hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
             raise ConfigError(f"{place} has no field {name!r}; {hint}")
+    inner = {name: found for name, hint in hints(kind).items() if (found := _struct_in(hint)) is not None}
+    table = {
+        name: _from_table(path, f"{where}.{name}", inner[name], value)
+        if name in inner and isinstance(value, dict)
+        else value
+        for name, value in table.items()
+    }
     problem = problem_with(kind, table, TOML)
     if problem:
         raise ConfigError(f"{path}: {where}.{problem}")
@@ -92,6 +99,11 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
         return kind(**table)
     except ConfigError as error:  # values that do not fit together
         raise ConfigError(f"{place} {str(error).removeprefix(f'{kind.__name__}: ')}") from None
+
+
+def _struct_in(hint: Any) -> type[Struct] | None:
+    """Return the struct that *hint* is, or allows; None: there is none."""
+    return next((one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Struct)), None)
 
 
 def _nearest(name: str, names: Iterable[str], others: Iterable[str] = ()) -> str:

@@ -64,6 +64,8 @@ class AlertView(Struct, frozen=True, kw_only=True, gc=False):
     inhibited: bool = False
     acknowledged: bool = False
     flapping: bool = False
+    changes: int = 0
+    """Of one that flaps: how often it has lately begun or ceased to fire."""
     muted: bool = False
     """Whether a mute time of its rule lasts now."""
     unknown: bool = False
@@ -88,9 +90,10 @@ class AlertView(Struct, frozen=True, kw_only=True, gc=False):
     findings: tuple[str, ...] = ()
     """The kinds of findings that its rule reads. Empty: it reads metrics."""
     told: tuple[ToldView, ...] = ()
-    """What the receivers that it is for know of it. Empty: it is for none."""
+    """What the receivers that it is for know of it, at most 8 of them. Empty: it is for none."""
     values: tuple[float | None, ...] = ()
-    """The measured value up to now, the oldest first, at equal distances; None: unknown. Empty: not known at all."""
+    """The measured value up to now, the oldest first, at equal distances, at most 60 of an hour or somewhat more; None:
+    unknown. Empty: not known at all, or of an alert beyond the first hundred."""
     values_s: float = 0.0
     """The time that *values* span."""
     escalated_at: float | None = None
@@ -188,6 +191,10 @@ class ReceiverView(Struct, frozen=True, kw_only=True):
     """Since a notification arrived; None: none has since the state began."""
     last_error: str | None = None
     """Why the latest attempt failed; None: it did not."""
+    failures: int = 0
+    """Attempts that have failed in a row."""
+    next_in: float | None = None
+    """Until it is tried again, or, while messages are held back, until the next digest; None: not known."""
     sent: int = 0
     failed: int = 0
     """Attempts since the monitor was made."""

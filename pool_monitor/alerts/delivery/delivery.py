@@ -13,7 +13,7 @@ from pool_monitor.alerts.delivery.targets import Routing
 
 if TYPE_CHECKING:
     from pool_monitor.parts import Context
-    from pool_monitor.snapshot import AlertTransition, ReceiverView
+    from pool_monitor.snapshot import AlertTransition, ReceiverView, ToldView
 
 
 class Delivery:
@@ -74,6 +74,10 @@ class Delivery:
             self._courier.release()
 
     # -- what is shown of it --------------------------------------------------------------------------------------
+
+    def told(self, fingerprint: str) -> tuple[ToldView, ...]:
+        """What each receiver knows of an alert, and why it is told nothing now."""
+        return self._notifier.explain(fingerprint, self._now())
 
     def receivers(self) -> tuple[ReceiverView, ...]:
         """The receivers, and what they are owed."""

@@ -1,8 +1,31 @@
-"""How many messages a receiver takes."""
+"""How many messages a receiver takes, and what becomes of those that are too many.
+
+A bucket holds `BURST` tokens and fills up with as many a minute. Each message takes one, and one that has not arrived
+yet occupies one: so a receiver that works again after an hour is not flooded.
+
+More groups with something to tell than tokens: everything for that receiver is *held back* from then on. It is told in
+one digest at once, and then in one every `DIGEST_EVERY` at most. This ends when the latest digest has arrived and
+`QUIET` seconds have passed since it was made. While a digest has not arrived, nothing else is told, so no newer message
+of a group overtakes it.
+
+Pages are only delayed: as many are sent as there are tokens, and the others wait for the next.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
+
+from pool_monitor.alerts.routing import AlertmanagerApi, Receiver, Webhook
+
+BURST = 12
+"""Messages in a minute before anything is held back."""
+PER_SECOND = BURST / 60
+DIGEST_EVERY = 30.0
+"""Least seconds between two digests."""
+QUIET = 60.0
+"""Seconds without anything to tell, after which messages are no longer held back."""
+_SLACK = 1e-6  # sums of parts of a token may be short of a whole one by rounding
 
 
 class Ration(NamedTuple):
@@ -17,10 +40,74 @@ class Ration(NamedTuple):
 
 
 class RateLimits:
-    """The limits of all receivers. No I/O; times are passed in."""
+    """The limits of all receivers. No I/O; times are passed in, in seconds, and never go back.
 
-    def ration(self, receiver: str, due: int, at: float, *, page: bool) -> Ration:  # noqa: ARG002
+    Bound: one limit for each receiver that was told something since `keep`.
+    """
+
+    def __init__(self) -> None:
+        self._limits: dict[str, _Limit] = {}
+
+    def ration(
+        self, receiver: str, due: int, at: float, *, page: bool, waiting: int = 0, digest_waits: bool = False
+    ) -> Ration:
         """Return what *receiver* may be told, if *due* groups have something to tell now: those that were held back and
         those whose time has come. It counts as told. Called with *due* above 0 only.
+
+        *waiting*: messages about other groups that have not arrived yet. *digest_waits*: there is a digest among them.
         """
-        return Ration(due)
+        limit = self._limits.setdefault(receiver, _Limit())
+        return limit.page(due, at) if page else limit.message(due, at, waiting, digest_waits=digest_waits)
+
+    def holds_back(self, receiver: str) -> bool:
+        """Whether *receiver* is told everything in digests now."""
+        limit = self._limits.get(receiver)
+        return limit is not None and limit.digest_at is not None
+
+    def keep(self, receivers: Container[str]) -> None:
+        """Forget the limits of all others."""
+        self._limits = {name: limit for name, limit in self._limits.items() if name in receivers}
+
+
+class _Limit:
+    """The limit of one receiver."""
+
+    def __init__(self) -> None:
+        self.tokens, self.filled_at = float(BURST), 0.0
+        self.digest_at: float | None = None
+        """When the latest digest was made, while everything is held back; None: nothing is."""
+
+    def page(self, due: int, at: float) -> Ration:
+        self._fill(at)
+        single = self._take(min(due, int(self.tokens + _SLACK)))
+        return Ration(single, next_at=at + (1.0 - self.tokens) / PER_SECOND if single < due else None)
+
+    def message(self, due: int, at: float, waiting: int, *, digest_waits: bool) -> Ration:
+        self._fill(at)
+        if not digest_waits and self.digest_at is not None and at >= self.digest_at + QUIET - _SLACK:
+            self.digest_at = None
+        if self.digest_at is None and not digest_waits and due <= int(self.tokens + _SLACK) - waiting:
+            return Ration(self._take(due))
+        if self.digest_at is not None and at < self.digest_at + DIGEST_EVERY - _SLACK:
+            return Ration(0, next_at=self.digest_at + DIGEST_EVERY)
+        self.digest_at = at
+        return Ration(0, digest=True)
+
+    def _fill(self, at: float) -> None:
+        self.tokens = min(self.tokens + max(at - self.filled_at, 0.0) * PER_SECOND, float(BURST))
+        self.filled_at = at
+
+    def _take(self, messages: int) -> int:
+        self.tokens = max(self.tokens - messages, 0.0)
+        return messages
+
+
+def is_page(receiver: Receiver) -> bool:
+    """Whether messages to *receiver* are never put together to a digest."""
+    channel = receiver.channel
+    return receiver.page or (isinstance(channel, Webhook) and channel.format == "pagerduty")
+
+
+def is_limited(receiver: Receiver) -> bool:
+    """Whether there is a limit at all. A running Alertmanager has its own, and is told of every alert."""
+    return not isinstance(receiver.channel, AlertmanagerApi)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.pattern import LabelMatch
@@ -55,6 +55,11 @@ class Routing(NamedTuple):
     receivers: Mapping[str, Receiver] = {LOG.name: LOG}
 
 
+def routing_of(route: Route | None, receivers: Iterable[Receiver]) -> Routing:
+    """Return the routing of the files of a service, which have this route tree and these receivers."""
+    return Routing(route, {one.name: one for one in (LOG, *receivers)})
+
+
 def targets_of(routing: Routing, alertname: str, labels: Mapping[str, str]) -> Sequence[Target]:
     """Return who has to be told of an alert with these *labels* (with ``severity``). As Alertmanager: depth first, the
     first route that matches, and the ones after it only where it says ``continue``.
@@ -101,3 +106,12 @@ def _written(match: Sequence[Matcher]) -> str:
 
 def _quoted(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
+
+
+def routes_of(route: Route, path: str = "", receiver: str = LOG.name) -> Iterator[tuple[str, str]]:
+    """Yield the path of each route from *route* down, as group keys begin, and its receiver."""
+    path = f"{path}/{_written(route.match)}" if path else _written(route.match)
+    receiver = route.receiver or receiver
+    yield path, receiver
+    for child in route.routes:
+        yield from routes_of(child, path, receiver)

@@ -26,6 +26,7 @@ SCORE_MAX = 16.0
 SCORES_MAX = 10_000
 """Most scores. A new one beyond that takes the place of the alert that has not changed for longest."""
 _FORGOTTEN_AFTER = 6 * HALF_LIFE  # then even the highest score is 0.25
+_QUIET = 0.5  # a score as low as this: its changes are long ago, and those that come are counted from 1
 
 
 class FlapScore(Struct, kw_only=True):
@@ -36,6 +37,8 @@ class FlapScore(Struct, kw_only=True):
     at: float
     flapping: bool = False
     """Whether it flapped then."""
+    changes: int = 1
+    """The changes that it is made of."""
 
     def flaps(self, at: float) -> bool:
         """Whether it flaps at the counted time *at*, if nothing has changed since."""
@@ -69,6 +72,11 @@ class Flapping:
         found = self.saved.get(fingerprint)
         return found is not None and found.flaps(self._at)
 
+    def changes(self, fingerprint: str) -> int:
+        """Return how often an alert that flaps has lately begun or ceased to fire; 0: it does not flap."""
+        found = self.saved.get(fingerprint)
+        return found.changes if found is not None and found.flaps(self._at) else 0
+
     def restore(self, rows: Mapping[str, bytes]) -> list[str]:
         """Take over the rows of a state file. Returns the keys of those that cannot be used, which are left out.
 
@@ -87,9 +95,10 @@ class Flapping:
         if len(self.saved) >= SCORES_MAX:
             del self.saved[next(iter(self.saved))]
         flapping = score >= START or (before is not None and before.flaps(self._at))
-        self.saved[fingerprint] = FlapScore(score=score, at=self._at, flapping=flapping)
+        changes = 1 if before is None or before.now(self._at) <= _QUIET else before.changes + 1
+        self.saved[fingerprint] = FlapScore(score=score, at=self._at, flapping=flapping, changes=changes)
 
 
 def _check(_fingerprint: str, found: FlapScore) -> None:
-    if not (0 <= found.score <= SCORE_MAX and found.at >= 0):
+    if not (0 <= found.score <= SCORE_MAX and found.at >= 0 and found.changes >= 1):
         raise ValueError(found)

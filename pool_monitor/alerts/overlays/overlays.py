@@ -112,7 +112,17 @@ class Overlays:
         """Yield a view of each alert with what lies over it, as `views.laying` does. Call it after each evaluation and
         each action, not for each Snapshot.
         """
-        self._covers = covers = Covers(
+        self._covers = covers = self._covers_at(inhibitions, at)
+        return laying(alerts, rules, covers, texts)
+
+    def cover(self, alerts: Iterable[Alert], inhibitions: Sequence[Inhibition], at: float) -> None:
+        """Make ready for `view` without a view of each alert. *alerts*: all of them."""
+        self._covers = covers = self._covers_at(inhibitions, at)
+        for alert in alerts:
+            covers.add(alert)
+
+    def _covers_at(self, inhibitions: Sequence[Inhibition], at: float) -> Covers:
+        return Covers(
             self._silences.lasting(at),
             self._acknowledgements,
             Inhibitors(inhibitions),
@@ -120,7 +130,6 @@ class Overlays:
             at,
             local_time(at),
         )
-        return laying(alerts, rules, covers, texts)
 
     def view(
         self,
@@ -128,7 +137,7 @@ class Overlays:
         rules: Mapping[str, CheckedRule],
         texts: Callable[[CheckedRule | None, Alert], Texts] = no_texts,
     ) -> AlertView | None:
-        """Return the view of one of the alerts that `laying` was called with last; None: it was not called yet."""
+        """Return the view of one of the alerts that `laying` or `cover` was called with last; None: neither was yet."""
         rule = rules.get(alert.alert)
         return None if self._covers is None else view_of(alert, rule, self._covers, texts(rule, alert))
 

@@ -55,6 +55,11 @@ class Covers(NamedTuple):
     """Wall-clock time."""
     local: LocalTime
 
+    def add(self, alert: Alert) -> None:
+        """Let *alert* inhibit others, if it fires."""
+        if alert.state in FIRING_PHASES:
+            self.inhibitors.add(alert.fingerprint, _all_labels(alert))
+
 
 def laying(
     alerts: Iterable[Alert],
@@ -70,8 +75,7 @@ def laying(
     groups: defaultdict[tuple[int, int], list[Alert]] = defaultdict(list)
     for count, alert in enumerate(alerts, 1):
         groups[_ORDER[alert.state], _WORST_FIRST.get(alert.severity, _OTHER_SEVERITY)].append(alert)
-        if alert.state in FIRING_PHASES:
-            covers.inhibitors.add(alert.fingerprint, _all_labels(alert))
+        covers.add(alert)
         if not count % _AT_ONCE:
             yield None
     shown = 0
@@ -106,6 +110,7 @@ def _all_labels(alert: Alert) -> dict[str, str]:
 def view_of(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
     """Return one alert with what lies over it."""
     labels = _all_labels(alert)
+    changes = covers.flapping.changes(alert.fingerprint)
     silences = covers.silences.of(labels)
     inhibited_by = covers.inhibitors.of(labels) if alert.state is not Phase.RESOLVED else ()
     acknowledgement = covers.acknowledgements.of(alert.fingerprint, covers.at)
@@ -123,7 +128,8 @@ def view_of(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts
         silenced=bool(silences),
         inhibited=bool(inhibited_by),
         acknowledged=acknowledgement is not None,
-        flapping=alert.fingerprint in covers.flapping,
+        flapping=changes > 0,
+        changes=changes,
         muted=rule is not None and is_muted(rule.mute, covers.local),
         unknown=alert.unknown,
         silences=silences,

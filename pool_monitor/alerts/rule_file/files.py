@@ -123,10 +123,13 @@ def error_of(lines: Sequence[str]) -> ConfigError:
 def contents(path: str) -> bytes:
     """Return the bytes of a file, or enough of them to see that it is too large."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer would block
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is not a file")
-        return file.read(BYTES_MAX + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule]) -> None:

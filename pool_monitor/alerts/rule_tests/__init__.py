@@ -8,8 +8,20 @@ next point, for five minutes at most. NaN is an unknown value; a series that is 
 is gone.
 """
 
-from pool_monitor.alerts.rule_tests.coverage import Coverage, RuleCoverage
-from pool_monitor.alerts.rule_tests.runner import CaseResult, run_suite, unknown_rules
-from pool_monitor.alerts.rule_tests.suite import ReadSuite, Suite, read_suite
+from pool_monitor.alerts.rule_tests.coverage import Coverage, ReceiverCoverage, RouteCoverage, RuleCoverage
+from pool_monitor.alerts.rule_tests.grammar import ReadSuite, read_suite
+from pool_monitor.alerts.rule_tests.runner import CaseResult, run_suite, unknown_names
+from pool_monitor.alerts.rule_tests.suite import Suite
 
-__all__ = ["CaseResult", "Coverage", "ReadSuite", "RuleCoverage", "Suite", "read_suite", "run_suite", "unknown_rules"]
+__all__ = [
+    "CaseResult",
+    "Coverage",
+    "ReadSuite",
+    "ReceiverCoverage",
+    "RouteCoverage",
+    "RuleCoverage",
+    "Suite",
+    "read_suite",
+    "run_suite",
+    "unknown_names",
+]

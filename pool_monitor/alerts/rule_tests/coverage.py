@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from pool_monitor.alerts.delivery.targets import routes_of
+from pool_monitor.alerts.routing import LOG
 from pool_monitor.alerts.rule import CheckedRule
 from pool_monitor.snapshot import AlertTransition
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.rule_tests.suite import Check
+    from pool_monitor.alerts.delivery.notification import Notification
+    from pool_monitor.alerts.delivery.targets import Routing
 
 
 class RuleCoverage(Struct, kw_only=True):
@@ -28,16 +31,41 @@ class RuleCoverage(Struct, kw_only=True):
     """Whether a test expects an alert of it."""
 
 
+class RouteCoverage(Struct, kw_only=True):
+    """One route that has a receiver: whether a notification for it arrived in a test."""
+
+    route: str
+    """As group keys begin, such as ``{}/{severity="critical"}``."""
+    receiver: str
+    told: bool
+
+
+class ReceiverCoverage(Struct, kw_only=True):
+    """One receiver: whether a notification arrived at it in a test."""
+
+    receiver: str
+    told: bool
+
+
 class Coverage:
-    """What was reached of the rules of all files. Bounded by their number."""
+    """What was reached of the rules, routes and receivers of all files. Bounded by their number."""
 
     def __init__(self) -> None:
         self._rules: dict[tuple[str, str], CheckedRule] = {}
         self._reached: dict[tuple[str, str], set[str]] = {}
         self._keys: dict[str, tuple[str, str]] = {}
+        self._routes: dict[tuple[str, str], bool] = {}
+        self._receivers: dict[str, bool] = {}
 
-    def begin(self, rules: Iterable[CheckedRule]) -> None:
-        """The tests that follow are of *rules*."""
+    def begin(self, rules: Iterable[CheckedRule], routing: Routing | None = None) -> None:
+        """The tests that follow are of *rules* and *routing*."""
+        if routing is not None and routing.route is not None:
+            for path, receiver in routes_of(routing.route):
+                self._routes.setdefault((path, receiver), False)
+                self._receivers.setdefault(receiver, False)
+            for receiver in routing.receivers:
+                if receiver != LOG.name:
+                    self._receivers.setdefault(receiver, False)
         self._keys = {rule.alert: (rule.origin.file if rule.origin else "", rule.alert) for rule in rules}
         for rule in rules:
             key = self._keys[rule.alert]
@@ -54,10 +82,26 @@ class Coverage:
             if one.to_state == "firing":
                 reached.add(f"level {one.severity}")
 
-    def expect(self, check: Check) -> None:
-        """A test checked the alerts of a rule."""
-        if check.expected and check.alertname in self._keys:
-            self._reached[self._keys[check.alertname]].add("expected")
+    def expect(self, alertname: str) -> None:
+        """A test expects an alert of this rule."""
+        if alertname in self._keys:
+            self._reached[self._keys[alertname]].add("expected")
+
+    def told(self, notification: Notification) -> None:
+        """A notification arrived in a test."""
+        if notification.receiver in self._receivers:
+            self._receivers[notification.receiver] = True
+        for path, receiver in self._routes:
+            if receiver == notification.receiver and notification.group_key.startswith(f"{path}:"):
+                self._routes[path, receiver] = True
+
+    def routes(self) -> list[RouteCoverage]:
+        """Return the routes in the order of the files."""
+        return [RouteCoverage(route=path, receiver=name, told=told) for (path, name), told in self._routes.items()]
+
+    def receivers(self) -> list[ReceiverCoverage]:
+        """Return the receivers in the order in which they were met."""
+        return [ReceiverCoverage(receiver=name, told=told) for name, told in self._receivers.items()]
 
     def rules(self) -> Iterator[RuleCoverage]:
         """Yield the rules in the order in which they were met."""
