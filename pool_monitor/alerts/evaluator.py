@@ -159,7 +159,7 @@ class Evaluator:
         known |= self.engine.rules
         self._inhibitions = inhibitions
         if routing is not None:
-            self.delivery.use(routing, self._look)
+            self.delivery.use(routing)
         ended = [worded(one, known) for one in changed]
         self._untold += ended
         self._unrecorded += ended
@@ -242,8 +242,8 @@ class Evaluator:
             if view is not None:
                 shown.append(view)
             await slices.pause()
-        self.delivery.note(transitions)
-        self.delivery.flush(self._look)
+        for _ in self.delivery.settling(transitions, self._alerts.values(), self._look):
+            await slices.pause()
         for number, view in enumerate(shown):
             shown[number] = self._with_told(self._drawn(view) if number < DRAWN else view)
             await slices.pause()
@@ -286,7 +286,7 @@ class Evaluator:
 
     def _with_told(self, view: AlertView) -> AlertView:
         """Return *view* with what the receivers know of it."""
-        told = self.delivery.told(view.fingerprint)
+        told = self.delivery.told(view)
         return msgspec.structs.replace(view, told=told) if told else view
 
     def _drawn(self, view: AlertView) -> AlertView:

@@ -81,7 +81,7 @@ class Rehearsal:
         self._engine, self._laid_at = engine, None
         if not self._begun:
             self._begun = True
-            self._notifier.use(self._routing, self._look, at)
+            self._notifier.use(self._routing, at)
         self._notifier.note(transitions, at)
         yield from self._settle(at)
 
@@ -105,6 +105,7 @@ class Rehearsal:
             self._outbox.put(one, at)
         for receiver in list(self._outbox.receivers()):
             while (found := self._outbox.take(receiver, at)) is not None:
+                self._notifier.sending(found, at)
                 upshot = self._answer(found, at)
                 if upshot.after:
                     heapq.heappush(self._under_way, (at + upshot.after, next(self._numbers), found, upshot.outcome))
@@ -113,6 +114,10 @@ class Rehearsal:
 
     def _noted(self, attempt: Attempt) -> Attempt:
         self._outbox.note(attempt.notification, attempt.outcome, attempt.at)
+        if attempt.arrived:
+            self._notifier.arrived(attempt.notification, attempt.at)
+        else:
+            self._notifier.failed(attempt.notification, attempt.at, unsure=attempt.outcome.unsure)
         return attempt
 
     def _look(self, fingerprint: str) -> AlertView | None:

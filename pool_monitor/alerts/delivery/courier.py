@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from pool_monitor.alerts.channels import Sender
+from pool_monitor.alerts.delivery.notifier import Notifier
 from pool_monitor.alerts.delivery.outbox import Outbox
 from pool_monitor.parts import retrieve_error
 
@@ -13,8 +14,10 @@ from pool_monitor.parts import retrieve_error
 class Courier:
     """One task for each receiver, so that one that hangs delays no other."""
 
-    def __init__(self, outbox: Outbox, sender: Callable[[str], Sender], now: Callable[[], float]) -> None:
-        self._outbox, self._sender, self._now = outbox, sender, now
+    def __init__(
+        self, outbox: Outbox, sender: Callable[[str], Sender], notifier: Notifier, now: Callable[[], float]
+    ) -> None:
+        self._outbox, self._sender, self._notifier, self._now = outbox, sender, notifier, now
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def release(self) -> None:
@@ -36,4 +39,7 @@ class Courier:
 
     async def _send(self, receiver: str) -> None:
         while (found := self._outbox.take(receiver, self._now())) is not None:
-            self._outbox.note(found, await self._sender(receiver).send(found), self._now())
+            self._notifier.sending(found, self._now())
+            outcome = await self._sender(receiver).send(found)
+            self._outbox.note(found, outcome, self._now())
+            self._notifier.arrived(found, self._now())

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels import Sender, sender_of
 from pool_monitor.alerts.delivery.courier import Courier
-from pool_monitor.alerts.delivery.notifier import Look, Notifier, Rows
+from pool_monitor.alerts.delivery.messages import Look
+from pool_monitor.alerts.delivery.notifier import Notifier, Rows
 from pool_monitor.alerts.delivery.outbox import Outbox
 from pool_monitor.alerts.delivery.targets import Routing
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.alert import Alert
     from pool_monitor.parts import Context
-    from pool_monitor.snapshot import AlertTransition, ReceiverView, ToldView
+    from pool_monitor.snapshot import AlertTransition, AlertView, ReceiverView, ToldView
 
 
 class Delivery:
@@ -30,13 +32,13 @@ class Delivery:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def use(self, routing: Routing, look: Look) -> None:
+    def use(self, routing: Routing) -> None:
         """Tell by *routing* from now on. Receivers that have not changed keep their senders."""
         for name in list(self._senders):
             if self._routing.receivers.get(name) != routing.receivers.get(name):
                 del self._senders[name]
         self._routing = routing
-        self._notifier.use(routing, look, self._now())
+        self._notifier.use(routing, self._now())
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]]) -> list[str]:
         """Take over what a state file has. Returns what cannot be used, in words."""
@@ -44,7 +46,7 @@ class Delivery:
 
     def open(self) -> None:
         """Begin to send."""
-        self._courier = Courier(self._outbox, self._sender, self._now)
+        self._courier = Courier(self._outbox, self._sender, self._notifier, self._now)
 
     async def close(self) -> None:
         """End. What has not arrived is sent by the next life, if a state file keeps it."""
@@ -54,15 +56,18 @@ class Delivery:
 
     # -- for each settling ----------------------------------------------------------------------------------------
 
-    def note(self, transitions: Iterable[AlertTransition]) -> None:
-        """Take account of changes of alerts."""
-        self._notifier.note(transitions, self._now())
-
-    def flush(self, look: Look) -> None:
-        """Put what is to be told now into the outbox."""
+    def settling(self, transitions: Sequence[AlertTransition], alerts: Iterable[Alert], look: Look) -> Iterator[None]:
+        """Take account of changes of *alerts*, and put what is to be told now into the outbox, in steps. *transitions*
+        that were noted before are left out.
+        """
         at = self._now()
-        for one in self._notifier.flush(at, look):
-            self._outbox.put(one, at)
+        if self._notifier.unreconciled:
+            yield from self._notifier.reconciling(alerts, at)
+        yield from self._notifier.noting(transitions, at)
+        for one in self._notifier.flushing(at, look):
+            if one is not None:
+                self._outbox.put(one, at)
+            yield
 
     def rows(self, *, whole: bool) -> Rows:
         """Return the rows of the state file that have changed since the last call; *whole*: all."""
@@ -75,9 +80,9 @@ class Delivery:
 
     # -- what is shown of it --------------------------------------------------------------------------------------
 
-    def told(self, fingerprint: str) -> tuple[ToldView, ...]:
+    def told(self, view: AlertView) -> tuple[ToldView, ...]:
         """What each receiver knows of an alert, and why it is told nothing now."""
-        return self._notifier.explain(fingerprint, self._now())
+        return self._notifier.explain(view, self._now())
 
     def receivers(self) -> tuple[ReceiverView, ...]:
         """The receivers, and what they are owed."""
