@@ -1,7 +1,7 @@
 """A running Alertmanager: it is told of each alert over ``/api/v2/alerts``, and tells others itself.
 
-Alertmanager forgets an alert that is not posted again before its ``endsAt``, and everything when it starts anew. So what
-fires is posted again and again, and what has ended for a while.
+Alertmanager forgets an alert that is not posted again before its ``endsAt``, and all of them when it starts anew. So
+what fires is posted again and again, and what has ended for a while.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import msgspec
 
 from pool_monitor.alerts.channels.formats.times import rfc3339
-from pool_monitor.alerts.channels.http import Answer, HttpClient, judged
-from pool_monitor.alerts.channels.secrets import Redactor, SecretMissing, origin, value_of
+from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.log import logger
@@ -66,7 +64,7 @@ class AlertmanagerSender:
     kind = "alertmanager"
 
     def __init__(self, channel: AlertmanagerApi) -> None:
-        self._channel, self._client = channel, HttpClient()
+        self._client = HttpClient(channel.url, channel.headers)
         self._states: dict[_Labels, _State] = {}
         self._news: dict[_Labels, None] = {}
         """Those that have not been accepted as they are."""
@@ -75,11 +73,11 @@ class AlertmanagerSender:
         self._one_at_a_time = asyncio.Lock()
         self._repeating: asyncio.Task[None] | None = None
         self._failing = False
-        self.where = ""
-        try:
-            self.where = origin(value_of(channel.url))
-        except SecretMissing as error:
-            self.where = str(error)
+
+    @property
+    def where(self) -> str:
+        """Where alerts go, as people may see it."""
+        return self._client.where
 
     def knows(self, alerts: Iterable[ToldAlert]) -> None:
         """Go on telling that *alerts* fire: Alertmanager was told so before this sender was made."""
@@ -184,33 +182,23 @@ class AlertmanagerSender:
         """Return what came of one post, and the status of the answer; 0: there was none."""
         if not states:
             return SENT, 0
-        try:
-            url = value_of(self._channel.url)
-            headers = {name: value_of(value) for name, value in self._channel.headers}
-        except SecretMissing as error:
-            return Outcome("refused", str(error)), 0
-        self.where = origin(url)
         status = 0
+
+        def write(_key: str) -> Message:
+            ends_at = time.time() + ENDS_AFTER_S
+            return Message(msgspec.json.encode([_written(labels, state, ends_at) for labels, state in states.items()]))
 
         def judge(answer: Answer, now: float) -> Outcome:
             nonlocal status
             status = answer.status
             return judged(answer, now)
 
-        hide, ends_at = Redactor([url], headers.values()), time.time() + ENDS_AFTER_S
-        body = msgspec.json.encode([_written(labels, state, ends_at) for labels, state in states.items()])
         async with self._one_at_a_time:
-            return await self._client.post(_endpoint(url), body, headers, hide=hide, judge=judge), status
+            return await self._client.post(write, judge, path=_PATH), status
 
 
 _ABOUT_ITS_ALERTS = (400, 413, 422)
 """Statuses that mean that one of the alerts, or their number, is not as it should be."""
-
-
-def _endpoint(url: str) -> str:
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/")
-    return urlunsplit(parts._replace(path=path if path.endswith(_PATH) else f"{path}{_PATH}", fragment=""))
 
 
 def _labels_of(alert: ToldAlert) -> _Labels:

@@ -12,10 +12,11 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, place_of, value_of
 from pool_monitor.alerts.channels.text import lines, subject
 from pool_monitor.alerts.channels.threaded import Threaded
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
+from pool_monitor.alerts.routing import Secret
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification
@@ -34,35 +35,13 @@ class AppriseSender:
     def __init__(self, channel: AppriseChannel) -> None:
         self._channel = channel
         self._thread = Threaded(_THREAD)
-        try:
-            self.where = _place(value_of(channel.url))
-        except SecretMissing as error:
-            self.where = str(error)
+        self.where = _place(channel.url)
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* once."""
-        try:
-            url = value_of(self._channel.url)
-        except SecretMissing as error:
-            return Outcome("refused", str(error))
-        self.where = _place(url)
-        return await self._thread.run(lambda: _attempt(url, notification))
+        return await self._thread.run(lambda: self._attempt(notification))
 
-    async def aclose(self) -> None:
-        """End the thread."""
-        await self._thread.aclose()
-
-
-def _attempt(url: str, notification: Notification) -> Outcome:
-    try:
-        return _send(url, notification)
-    except ImportError:
-        return Outcome("refused", NEEDS_EXTRA)
-    except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
-        return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
-
-
-def _send(url: str, notification: Notification) -> Outcome:
+    def _send(url: str, notification: Notification) -> Outcome:
     """Send it, and wait. Raises whatever apprise raises."""
     _keep_logs_quiet()
     import apprise
@@ -87,8 +66,14 @@ def _send(url: str, notification: Notification) -> Outcome:
     return SENT if sent else Outcome("retry", "apprise could not send it, and says no more")
 
 
-def _place(url: str) -> str:
-    """Return what people may see of *url*: which service, and 8 hexadecimal digits of its SHA-256."""
+def _place(secret: Secret) -> str:
+    """Return what people may see of a URL: which service, and 8 hexadecimal digits of its SHA-256. Reads no file."""
+    try:
+        url = "" if secret.file is not None else value_of(secret)
+    except SecretMissing as error:
+        return str(error)
+    if not url:
+        return f"the URL in {place_of(secret)}"
     scheme = cleaned(url.partition("://")[0])[:20]
     return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
 

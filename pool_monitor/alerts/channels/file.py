@@ -32,7 +32,7 @@ class FileSender:
 
     async def send(self, notification: Notification) -> Outcome:
         """Append *notification*."""
-        line = NATIVE.body(notification) + b"\n"
+        line = NATIVE.body(notification, "") + b"\n"
 
         def write() -> Outcome:
             try:
