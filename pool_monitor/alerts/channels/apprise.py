@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from functools import cache
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, place_of, value_of
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from pool_monitor.alerts.routing import AppriseChannel
 
 NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[notify]'"
-_THREAD = "alerts by apprise"
-_LOGGERS = ("apprise", "requests", "urllib3", "urllib3.connectionpool")
+_LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
 
 
 class AppriseSender:
@@ -34,21 +32,43 @@ class AppriseSender:
 
     def __init__(self, channel: AppriseChannel) -> None:
         self._channel = channel
-        self._thread = Threaded(_THREAD)
+        self._thread = Threaded("alerts by apprise")
         self.where = _place(channel.url)
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* once."""
         return await self._thread.run(lambda: self._attempt(notification))
 
-    def _send(url: str, notification: Notification) -> Outcome:
+    async def aclose(self) -> None:
+        """End the thread."""
+        await self._thread.aclose()
+
+    def _attempt(self, notification: Notification) -> Outcome:
+        quiet = _SENDING.set(True)
+        try:
+            for name in _LOGGERS:
+                logging.getLogger(name).addFilter(_unless_sending)
+            url = value_of(self._channel.url)
+            self.where = _place(Secret(url))
+            return _send(url, notification)
+        except SecretMissing as error:
+            return Outcome("refused", str(error))
+        except ImportError:
+            return Outcome("refused", NEEDS_EXTRA)
+        except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
+            return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
+        finally:
+            _SENDING.reset(quiet)
+
+
+def _send(url: str, notification: Notification) -> Outcome:
     """Send it, and wait. Raises whatever apprise raises."""
-    _keep_logs_quiet()
     import apprise
 
     asset = apprise.AppriseAsset(app_id="pool_monitor", app_desc="pool_monitor", app_url="", async_mode=False)
-    if hasattr(asset, "http_redirects"):
-        asset.http_redirects = False
+    asset.http_redirects = False
+    # With a limit of its own it uses threads that the end of the program waits for.
+    asset._service_timeout = 0.0
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
         return Outcome("refused", "its URL is none that apprise knows")
@@ -78,14 +98,9 @@ def _place(secret: Secret) -> str:
     return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
 
 
-class _NotOurs(logging.Filter):
-    """Drops what libraries log in our thread: it has URLs and bodies."""
-
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
-        return not threading.current_thread().name.endswith(_THREAD)
+_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends by apprise", default=False)
 
 
-@cache
-def _keep_logs_quiet() -> None:
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_NotOurs())
+def _unless_sending(_record: logging.LogRecord) -> bool:
+    """Drop what libraries log of our messages: it has URLs and bodies."""
+    return not _SENDING.get()

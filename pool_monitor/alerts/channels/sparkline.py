@@ -19,9 +19,9 @@ def sparkline(values: Sequence[float | None], width: int = 24) -> str:
     known = [cell for cell in cells if cell is not None]
     if not known:
         return ""
-    low, span = min(known), max(known) - min(known)
+    low, span = min(known) / 2, max(known) / 2 - min(known) / 2  # halves: the whole may be beyond all numbers
     return "".join(
-        _GAP if cell is None else _STEPS[round((cell - low) / span * (len(_STEPS) - 1)) if span > 0 else 0]
+        _GAP if cell is None else _STEPS[round((cell / 2 - low) / span * (len(_STEPS) - 1)) if span > 0 else 0]
         for cell in cells
     )
 
