@@ -6,7 +6,7 @@ from typing import Any
 
 from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
 
-AT = 1_800_000_000.0
+AT = 1_790_000_000.0
 
 
 def told(number: int = 1, **changes: Any) -> ToldAlert:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -111,23 +111,23 @@ class AlertmanagerSender:
 
     # -- what Alertmanager is told ------------------------------------------------------------------------------------
 
-    def _take(self, alert: ToldAlert) -> Iterator[_Labels]:
-        """Keep *alert* as it is now. Yields what is to be posted: also the end of the labels that it had before."""
+    def _take(self, alert: ToldAlert) -> list[_Labels]:
+        """Keep *alert* as it is now. Returns what is to be posted: also the end of the labels that it had before."""
         labels, now = _labels_of(alert), time.time()
         before = self._labels.pop(alert.fingerprint, labels)
         if before != labels and (old := self._states.get(before)) is not None:
-            yield self._put(before, old._replace(ends_at=now, until=now + ENDED_S))
+            self._put(before, old._replace(ends_at=now, until=now + ENDED_S))
         if alert.ends_at is None:
             self._labels[alert.fingerprint] = labels
         until = float("inf") if alert.ends_at is None else now + ENDED_S
-        yield self._put(labels, _State(_annotations_of(alert), alert.starts_at, alert.ends_at, until))
+        self._put(labels, _State(_annotations_of(alert), alert.starts_at, alert.ends_at, until))
         while len(self._states) > KNOWN_MAX:
             self._drop(next(iter(self._states)))
+        return [labels] if before == labels else [before, labels]
 
-    def _put(self, labels: _Labels, state: _State) -> _Labels:
+    def _put(self, labels: _Labels, state: _State) -> None:
         self._states[labels] = state
         self._news[labels] = None
-        return labels
 
     def _drop(self, labels: _Labels) -> None:
         self._states.pop(labels, None)
