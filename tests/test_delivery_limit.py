@@ -71,7 +71,13 @@ def test_a_digest_of_an_earlier_life_that_waits_holds_back_the_next_messages() -
     assert ration(1, AT, waiting=1, digest_waits=True).digest
 
 
-def test_messages_that_have_not_arrived_occupy_tokens() -> None:
+def test_a_slow_receiver_gets_twelve_messages_a_minute_too() -> None:
+    ration = Limited()
+    assert ration(6, AT) == Ration(6)
+    assert ration(6, AT + 1.0, waiting=6) == Ration(6)
+
+
+def test_at_most_twelve_messages_wait_for_a_receiver() -> None:
     ration = Limited()
     assert ration(1, AT, waiting=BURST - 1) == Ration(1)
     assert ration(1, AT + 3600.0, waiting=BURST).digest

@@ -104,11 +104,11 @@ def address_problem(address: str, reach: Reach = Reach.ANY_BUT_METADATA) -> str 
         given = ip_address(address.partition("%")[0])
     except ValueError:
         return "has an address that is not known"
-    for one in (given, *_inside(given)):
-        if any(one in network for network in _METADATA if network.version == one.version):
-            return "leads to a machine's metadata service, which is never told anything"
-        if reach is Reach.GLOBAL and not _is_global(one):
-            return "leads to an address that is not of the internet"
+    every = (given, *_inside(given))
+    if any(one in network for one in every for network in _METADATA if network.version == one.version):
+        return "leads to a machine's metadata service, which is never told anything"
+    if reach is Reach.GLOBAL and not all(map(_is_global, every)):
+        return "leads to an address that is not of the internet"
     return None
 
 

@@ -159,8 +159,12 @@ class HttpClient:
     async def _disconnect(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            with anyio.move_on_after(1.0):
-                await pool.aclose()
+            quiet = _SENDING.set(True)
+            try:
+                with anyio.move_on_after(1.0):
+                    await pool.aclose()
+            finally:
+                _SENDING.reset(quiet)
 
     async def _exchange(self, attempt: _Attempt, request: httpcore.Request) -> None:
         if self._pool is None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels.formats import FORMATS
 from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.precautions import key_of
 from pool_monitor.alerts.channels.signature import signed
-from pool_monitor.alerts.routing import Secret
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, Outcome
@@ -22,10 +22,7 @@ class WebhookSender:
 
     def __init__(self, webhook: Webhook) -> None:
         self._format = FORMATS[webhook.format]
-        key = None
-        if webhook.secret_env is not None or webhook.secret_file is not None:
-            key = Secret(variable=webhook.secret_env, file=webhook.secret_file)
-        self._client = HttpClient(webhook.url, webhook.headers, key)
+        self._client = HttpClient(webhook.url, webhook.headers, key_of(webhook))
 
     @property
     def where(self) -> str:

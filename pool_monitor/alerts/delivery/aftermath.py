@@ -76,7 +76,7 @@ class Aftermath:
             if self._ledger.group(group.number) is group:
                 if what == "parked":
                     for fingerprint, member in list(self._ledger.members_of(group).items()):
-                        if member.end is None and member.fire_no > 0:
+                        if member.fire_no > 0 if member.end is None else not member.heard(group):
                             fall_back(group, fingerprint, reason)
                             yield
                 else:
@@ -95,5 +95,4 @@ class Aftermath:
             if number % _AT_ONCE == 0:
                 yield
         if not self._ledger.members_of(group):
-            self._agenda.release(group)
-            self._ledger.remove_group(group)
+            self._agenda.forget(group)

@@ -80,6 +80,11 @@ class Agenda:
             group.held = False
             self._ledger.keep(group)
 
+    def forget(self, group: Group) -> None:
+        """*group* is empty."""
+        self._limits.release(group.receiver, group.number)
+        self._ledger.remove_group(group)
+
     # -- attempts
 
     def take_off(self, notification: str) -> None:

@@ -15,6 +15,8 @@ def told_view(
 ) -> ToldView:
     """Return what the receiver of *group* knows of the alert *view*, and why it is told nothing now."""
     name = group.receiver
+    if view.flapping and member.said_flapping:
+        return ToldView(receiver=name, status="flapping", at=group.told_at)
     if member.up_to_date(group):
         return ToldView(receiver=name, status="told", at=group.told_at)
     if group.waiting and member.stated_no > group.arrived_no:

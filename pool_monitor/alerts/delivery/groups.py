@@ -1,25 +1,10 @@
-"""One group: its times, and the decision whether there is something to tell, and why."""
+"""One group: its times, and which of its notifications have arrived."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
 from msgspec import Struct
 
-from pool_monitor.alerts.delivery.members import Standing
 from pool_monitor.alerts.delivery.targets import GroupOptions, Target
-
-FIRST, NEW, SOME_RESOLVED, ALL_RESOLVED, REPEAT = (
-    "first notification",
-    "new alerts added",
-    "some alerts resolved",
-    "all alerts resolved",
-    "repeat interval elapsed",
-)
-"""Reasons, in Alertmanager's words."""
-LEVEL = "level changed"
-_SLACK = 1e-6  # sums of times may be short of an exact interval by rounding
 
 
 class Group(Struct, kw_only=True, omit_defaults=True):
@@ -97,65 +82,3 @@ class Group(Struct, kw_only=True, omit_defaults=True):
     def given_up(self) -> None:
         """Its notification will not arrive."""
         self.waiting = ""
-
-
-class Counts(NamedTuple):
-    """What a group would say."""
-
-    firing: int = 0
-    new: int = 0
-    """Of those, the ones that the receiver does not know."""
-    raised: int = 0
-    """Of those that it knows, the ones that have another severity now."""
-    ended: int = 0
-    """Ends that it is owed."""
-    known: int = 0
-    """Those that it believes to fire, also if they do not."""
-    kept: int = 0
-    """Of those, the ones that fire and are suppressed."""
-    repeats: bool = False
-    """Whether the repeat interval has passed, and not all that fire are acknowledged."""
-
-
-def counts_of(group: Group, standings: Iterable[Standing], at: float) -> Counts:
-    """Count what differs between what is true and what has arrived."""
-    firing = new = raised = ended = known = kept = unacknowledged = 0
-    for _, member, status, _, acknowledged in standings:
-        knows = member.known(group)
-        known += knows
-        if status == "ended":
-            ended += member.owed(group)
-        elif status == "suppressed":
-            kept += knows
-        else:
-            firing += 1
-            new += not knows
-            raised += knows and member.said_severity != member.severity
-            unacknowledged += not acknowledged
-    repeats = (
-        group.told_at is not None
-        and unacknowledged > 0
-        and at - group.told_at >= group.options.repeat_interval - _SLACK
-    )
-    return Counts(firing, new, raised, ended, known, kept, repeats)
-
-
-def reason_of(counts: Counts, cause: str = "") -> str:
-    """Return why the receiver is told something now; empty: there is nothing to tell."""
-    if counts.new:
-        return NEW if counts.known else cause or FIRST
-    if counts.ended:
-        return SOME_RESOLVED if counts.firing or counts.kept else ALL_RESOLVED
-    if counts.raised:
-        return LEVEL
-    return REPEAT if counts.firing and counts.repeats else ""
-
-
-def unsaid(standings: Iterable[Standing]) -> bool:
-    """Whether something is true that no notification states, neither one that has arrived nor the one that waits."""
-    return any(
-        (member.end_no == 0 and (member.fire_no > 0 or member.maybe))
-        if status == "ended"
-        else status == "firing" and (member.fire_no == 0 or member.said_severity != member.severity)
-        for _, member, status, _, _ in standings
-    )

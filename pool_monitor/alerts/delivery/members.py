@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from pool_monitor.alerts.delivery.groups import Group
-    from pool_monitor.snapshot import AlertView
+from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.alerts.overlays.views import rank_of
+from pool_monitor.snapshot import AlertView
 
 Status = Literal["firing", "suppressed", "ended"]
 
@@ -48,8 +48,10 @@ class Member(Struct, kw_only=True, omit_defaults=True):
     """Whether the receiver may have heard of it from a notification that does not count any more."""
     said_severity: str = ""
     """The severity in the latest notification."""
+    said_flapping: bool = False
+    """Whether the latest notification says that it flaps."""
     owed_at: float | None = None
-    """When it was first stated: since then the receiver is owed the truth about it."""
+    """When it was first stated, or held back by the rate limit: since then the receiver is owed the truth about it."""
 
     def known(self, group: Group) -> bool:
         """Whether the receiver has been told that it fires, and not that it ended."""
@@ -66,7 +68,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
 
     def owed(self, group: Group) -> bool:
         """Whether it ended, and the receiver is owed that."""
-        return self.end is not None and (self.fire_no > 0 or self.maybe) and not self.end_known(group)
+        return self.end is not None and self.owed_at is not None and not self.end_known(group)
 
     @property
     def stated_no(self) -> int:
@@ -104,12 +106,12 @@ class Member(Struct, kw_only=True, omit_defaults=True):
             starts_at=self.starts_at,
         )
 
-    def state_firing(self, group: Group, number: int, at: float) -> None:
+    def state_firing(self, group: Group, number: int, at: float, *, flapping: bool = False) -> None:
         """The notification *number* states that it fires."""
         if not self.known(group):
             self.maybe = self.heard(group)
             self.fire_no, self.end_no = number, 0
-        self.said_severity = self.severity
+        self.said_severity, self.said_flapping = self.severity, flapping
         if self.owed_at is None:
             self.owed_at = at
 
@@ -122,11 +124,22 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         """What was stated and has not arrived does not count any more."""
         if self.fire_no > group.arrived_no:
             self.maybe, self.fire_no = self.heard(group), 0
+            self.owed_at = self.owed_at if self.maybe else None
         if self.end_no > group.arrived_no:
             self.end_no = 0
 
+    def forget(self, *, suppressed: bool, flapping: bool) -> bool:
+        """Let go what is over: that it flapped, and a debt of which the receiver has heard nothing while it is
+        *suppressed*. Returns whether something has changed.
+        """
+        before = self.said_flapping, self.owed_at
+        self.said_flapping = self.said_flapping and flapping
+        if suppressed and not (self.fire_no or self.maybe):
+            self.owed_at = None
+        return before != (self.said_flapping, self.owed_at)
 
-class Standing(NamedTuple):
+
+class Truth(NamedTuple):
     """What a member is for its receiver now."""
 
     fingerprint: str
@@ -135,16 +148,30 @@ class Standing(NamedTuple):
     why: str = ""
     """Of a suppressed one: silenced, inhibited or muted."""
     acknowledged: bool = False
+    flapping: bool = False
+    """While it flaps, it fires for its receivers, whatever it does."""
+
+    @property
+    def raised(self) -> bool:
+        """Whether its severity is not the one that was said last. While it flaps, only a worse one counts."""
+        now, said = self.member.severity, self.member.said_severity
+        return rank_of(now) < rank_of(said) if self.flapping and said else now != said
+
+    @property
+    def newly_flapping(self) -> bool:
+        """Whether the receiver was not told that it flaps."""
+        return self.flapping and not self.member.said_flapping
 
 
-def standing_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Standing:
+def truth_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Truth:
     """Return what *member* is now. *view*: how it is shown. *muted*: whether a mute time of its route lasts."""
-    if member.end is not None:
-        return Standing(fingerprint, member, "ended")
+    flapping = view is not None and view.flapping
+    if member.end is not None and not flapping:
+        return Truth(fingerprint, member, "ended")
     if view is None:
-        return Standing(fingerprint, member, "firing")
+        return Truth(fingerprint, member, "firing")
     why = suppressed_by(view, muted=muted)
-    return Standing(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged)
+    return Truth(fingerprint, member, "suppressed" if why else "firing", why, view.acknowledged, flapping)
 
 
 def suppressed_by(view: AlertView, *, muted: bool) -> Literal["", "silenced", "inhibited", "muted"]:

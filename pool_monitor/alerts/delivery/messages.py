@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.delivery.digest import DIGEST
-from pool_monitor.alerts.delivery.groups import Counts, Group
-from pool_monitor.alerts.delivery.members import Member, Standing
+from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.alerts.delivery.members import Member, Truth
 from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, ToldAlert
+from pool_monitor.alerts.delivery.reasons import Counts
 from pool_monitor.alerts.overlays.views import rank_of
 from pool_monitor.snapshot import AlertView
 
@@ -21,7 +22,7 @@ class Draft(NamedTuple):
     """A group that has something to tell."""
 
     group: Group
-    standings: Sequence[Standing]
+    truths: Sequence[Truth]
     counts: Counts
     reason: str
     seen: tuple[str, int]
@@ -35,7 +36,7 @@ class Draft(NamedTuple):
     @property
     def order(self) -> tuple[int, int, float]:
         """Orders drafts: the worst first, of those the ones that fire, of those the oldest."""
-        told = [standing.member for standing in self.standings if standing.status != "suppressed"]
+        told = [truth.member for truth in self.truths if truth.status != "suppressed"]
         return (
             min((rank_of(member.severity) for member in told), default=0),
             0 if self.counts.firing else 1,
@@ -52,12 +53,12 @@ def notification_of(
     group = drafts[0].group
     several = reason == DIGEST
     stated = [
-        (draft.group, standing)
+        (draft.group, truth)
         for draft in drafts
-        for standing in draft.standings
-        if standing.status == "firing" or (standing.status == "ended" and standing.member.owed(draft.group))
+        for truth in draft.truths
+        if truth.status == "firing" or (truth.status == "ended" and truth.member.owed(draft.group))
     ]
-    firing = sum(standing.status == "firing" for _, standing in stated)
+    firing = sum(truth.status == "firing" for _, truth in stated)
     stated.sort(key=_worst_first)
     return Notification(
         id=f"msg_{secrets.token_hex(12)}",
@@ -66,7 +67,7 @@ def notification_of(
         group_labels={} if several else group.labels,
         reason=reason,
         status="firing" if firing else "resolved",
-        alerts=tuple(_told(owner, standing, look(standing.fingerprint)) for owner, standing in stated[:ALERTS_MAX]),
+        alerts=tuple(_told(owner, truth, look(truth.fingerprint)) for owner, truth in stated[:ALERTS_MAX]),
         firing=firing,
         resolved=len(stated) - firing,
         at=at,
@@ -77,39 +78,43 @@ def notification_of(
     )
 
 
-def state_all(draft: Draft, at: float) -> Iterable[Standing]:
+def state_all(draft: Draft, at: float) -> Iterable[Truth]:
     """Note that the latest notification of the group states what *draft* has. Yields the members that changed."""
     group, number = draft.group, draft.group.made_no
-    for standing in draft.standings:
-        member = standing.member
-        before = (member.fire_no, member.end_no, member.maybe, member.said_severity, member.owed_at)
-        if standing.status == "firing":
-            member.state_firing(group, number, at)
-        elif standing.status == "suppressed":
+    for truth in draft.truths:
+        member = truth.member
+        before = _saved(member)
+        if truth.status == "firing":
+            member.state_firing(group, number, at, flapping=truth.flapping)
+        elif truth.status == "suppressed":
             member.unsay(group)
         elif member.owed(group):
             member.state_end(group, number)
-        if before != (member.fire_no, member.end_no, member.maybe, member.said_severity, member.owed_at):
-            yield standing
+        if before != _saved(member):
+            yield truth
 
 
-def _worst_first(stated: tuple[Group, Standing]) -> tuple[int, int, float]:
-    _, standing = stated
-    return standing.status != "firing", rank_of(standing.member.severity), standing.member.starts_at
+def _saved(member: Member) -> tuple[object, ...]:
+    return member.fire_no, member.end_no, member.maybe, member.said_severity, member.said_flapping, member.owed_at
 
 
-def _told(group: Group, standing: Standing, view: AlertView | None) -> ToldAlert:
-    member = standing.member
-    if view is None or member.end is not None:
-        return _ended(group, standing.fingerprint, member, view)
+def _worst_first(stated: tuple[Group, Truth]) -> tuple[int, int, float]:
+    _, truth = stated
+    return truth.status != "firing", rank_of(truth.member.severity), truth.member.starts_at
+
+
+def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
+    member = truth.member
+    if view is None or truth.status == "ended":
+        return _ended(group, truth.fingerprint, member, view)
     return ToldAlert(
         alertname=view.alertname,
         labels=view.labels,
-        fingerprint=standing.fingerprint,
+        fingerprint=truth.fingerprint,
         status="firing",
         severity=view.severity,
         starts_at=member.starts_at,
-        summary=view.summary,
+        summary=_flapping_words(view) if view.flapping else view.summary,
         runbook=view.runbook,
         annotations=view.annotations,
         value=view.value,
@@ -122,6 +127,11 @@ def _told(group: Group, standing: Standing, view: AlertView | None) -> ToldAlert
         values=view.values,
         values_s=view.values_s,
     )
+
+
+def _flapping_words(view: AlertView) -> str:
+    words = f"changed {view.changes} times lately; single changes are not told while it flaps"
+    return f"{words}: {view.summary}" if view.summary else words
 
 
 def _ended(group: Group, fingerprint: str, member: Member, view: AlertView | None) -> ToldAlert:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.delivery.aftermath import Aftermath
 from pool_monitor.alerts.delivery.agenda import Agenda
 from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
 from pool_monitor.alerts.delivery.escalation import ESCALATED, Escalations, fallbacks_of
 from pool_monitor.alerts.delivery.explaining import told_view
-from pool_monitor.alerts.delivery.groups import Group, counts_of, reason_of, unsaid
+from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
-from pool_monitor.alerts.delivery.members import End, Member, Standing, standing_of
+from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
 from pool_monitor.alerts.delivery.messages import Draft, Look, notification_of, state_all
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page
+from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
@@ -62,10 +65,16 @@ class Notifier:
                 self._agenda.add(group)
             yield
         self.unreconciled = self.unreconciled or self._ledger.full
+        self._escalations.begin_again()
         for group in self._ledger.each_group():
-            if not self._ledger.members_of(group):
-                self._remove(group)
-                yield
+            members = self._ledger.members_of(group)
+            if not members:
+                self._agenda.forget(group)
+            for number, (fingerprint, member) in enumerate(members.items(), 1):
+                self._await(group, fingerprint, member, at)
+                if number % _AT_ONCE == 0:
+                    yield
+            yield
 
     def note(self, transitions: Iterable[AlertTransition], at: float) -> None:
         """Take account of changes of alerts, the oldest first. One that was noted before is left out."""
@@ -149,6 +158,11 @@ class Notifier:
         found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
         return tuple(told_view(*one, view, self._limits, self._aftermath, at) for one in found)
 
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
+        return min((time for time in times if time is not None), default=None)
+
     def held_back(self, receiver: str) -> int:
         """Return the number of groups of *receiver* that the rate limit holds back."""
         return self._limits.held_back(receiver)
@@ -176,8 +190,6 @@ class Notifier:
             for fingerprint, member in self._ledger.members_of(group).items():
                 if group.cause == ESCALATED and member.end is None:
                     self._escalations.escalated(fingerprint, group.target)
-                elif member.owed_at is not None and not group.cause and member.end is None:
-                    self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
         self.unreconciled = True
         return damaged
 
@@ -231,12 +243,24 @@ class Notifier:
             return False
         if group.cause == ESCALATED:
             self._escalations.escalated(fingerprint, group.target)
+        self._await(group, fingerprint, self._ledger.members_of(group)[fingerprint], at)
         self._agenda.add(group)
         return True
 
+    def _await(self, group: Group, fingerprint: str, member: Member, at: float) -> None:
+        """From now on, the receiver of *group* may acknowledge an alert that it is owed."""
+        if member.owed_at is not None and member.end is None and not group.cause:
+            self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
+
     def _fall_back(self, at: float, group: Group, fingerprint: str, reason: str) -> None:
-        for target in fallbacks_of(self._routing, group.target, reason):
-            self.join(fingerprint, target, at)
+        member = self._ledger.members_of(group).get(fingerprint)
+        for target in () if member is None else fallbacks_of(self._routing, group.target, reason):
+            assert member is not None
+            if member.end is None:
+                self.join(fingerprint, target, at)
+            elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
+                unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)
+                self._join(fingerprint, unheard, target, at)
 
     # -- telling
 
@@ -248,28 +272,29 @@ class Notifier:
         """
         if self._agenda.blocks(group):
             return
-        standings: list[Standing] = []
+        truths: list[Truth] = []
         muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
-            view = look(fingerprint) if member.end is None else None
-            standing = standing_of(fingerprint, member, view, muted=muted)
-            if standing.status != "ended" or member.owed(group):
-                standings.append(standing)
+            truth = truth_of(fingerprint, member, look(fingerprint), muted=muted)
+            if member.forget(suppressed=truth.status == "suppressed", flapping=truth.flapping):
+                self._ledger.set_member(group, fingerprint, member)
+            if truth.status != "ended" or member.owed(group):
+                truths.append(truth)
             else:
                 self._ledger.remove_member(group, fingerprint)
             if number % _AT_ONCE == 0:
                 yield
         yield
-        counts = counts_of(group, standings, at)
+        counts = counts_of(group, truths, at)
         reason = reason_of(counts, group.cause)
-        if group.waiting and not again and not unsaid(standings):
+        if group.waiting and not again and not unsaid(truths):
             reason = ""
         if reason or again:
-            drafts.append(Draft(group, standings, counts, reason, (group.waiting, group.arrived_no)))
+            drafts.append(Draft(group, truths, counts, reason, (group.waiting, group.arrived_no)))
             return
         self._agenda.release(group)
-        if not standings:
-            self._remove(group)
+        if not truths:
+            self._agenda.forget(group)
 
     def _tell(self, receiver: str, drafts: list[Draft], at: float, look: Look) -> Iterator[Notification | None]:
         """Tell *drafts*, as far as the rate limit lets them. One in whose place a message waits that has not arrived
@@ -298,6 +323,7 @@ class Notifier:
             yield from self._make(rest, at, look, page=page, reason=DIGEST, about="")
         for draft in [] if ration.digest else rest:
             self._agenda.hold(draft.group, at, ration.next_at)
+            yield from self._owe(draft, at)
 
     def _make(
         self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, reason: str, about: str
@@ -315,20 +341,30 @@ class Notifier:
             group.made(made.id, digest=reason == DIGEST)
             self._agenda.release(group)
             self._ledger.keep(group, was)
-        stating = ((draft.group, standing) for draft in drafts for standing in state_all(draft, at))
+        stating = ((draft.group, truth) for draft in drafts for truth in state_all(draft, at))
         try:
             yield made
-            for done, (group, standing) in enumerate(stating, 1):
-                self._stated(group, standing, at)
+            for done, (group, truth) in enumerate(stating, 1):
+                self._stated(group, truth, at)
                 if done % _AT_ONCE == 0:
                     yield None
         finally:
-            for group, standing in stating:  # if the caller gives up meanwhile: it is in the outbox
-                self._stated(group, standing, at)
+            for group, truth in stating:  # if the caller gives up meanwhile: it is in the outbox
+                self._stated(group, truth, at)
+
+    def _owe(self, draft: Draft, at: float) -> Iterator[None]:
+        """The receiver is owed what *draft* has, though it is held back: it is told, even if it ends meanwhile."""
+        for done, truth in enumerate(draft.truths, 1):
+            if truth.status == "firing" and truth.member.owed_at is None:
+                truth.member.owed_at = at
+                self._stated(draft.group, truth, at)
+            if done % _AT_ONCE == 0:
+                yield
+        yield
 
     def _about_digest(self, drafts: Sequence[Draft], at: float) -> str:
         ended = sum(draft.counts.ended for draft in drafts)
-        rules = {one.member.alert for draft in drafts for one in draft.standings if one.status != "suppressed"}
+        rules = {one.member.alert for draft in drafts for one in draft.truths if one.status != "suppressed"}
         held_for = self._limits.held_for(drafts[0].group.receiver, at)
         return digest_words(len(drafts), sum(draft.counts.firing for draft in drafts), ended, len(rules), held_for)
 
@@ -339,12 +375,8 @@ class Notifier:
             return False
         return not self._agenda.blocks(draft.group)
 
-    def _stated(self, group: Group, standing: Standing, at: float) -> None:
-        member = standing.member
-        if member.owed_at == at and not group.cause and member.end is None:
-            self._escalations.began(standing.fingerprint, group.target, at)
-        self._ledger.set_member(group, standing.fingerprint, member)
-
-    def _remove(self, group: Group) -> None:
-        self._agenda.release(group)
-        self._ledger.remove_group(group)
+    def _stated(self, group: Group, truth: Truth, at: float) -> None:
+        member = truth.member
+        if member.owed_at == at:
+            self._await(group, truth.fingerprint, member, at)
+        self._ledger.set_member(group, truth.fingerprint, member)

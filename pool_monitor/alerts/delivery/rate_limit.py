@@ -1,9 +1,9 @@
 """How many messages a receiver takes, and what becomes of those that are too many.
 
-A bucket holds `BURST` tokens and fills up with as many a minute. Each message takes one, and one that has not arrived
-yet occupies one: so a receiver that works again after an hour is not flooded.
+A bucket holds `BURST` tokens and fills up with as many a minute. Each message takes one. At most `BURST` messages wait
+for a receiver that cannot be reached, so one that works again after an hour is not flooded.
 
-More groups with something to tell than tokens: everything for that receiver is *held back* from then on. It is told in
+More groups with something to tell than that: everything for that receiver is *held back* from then on. It is told in
 one digest at once, and then in one every `DIGEST_EVERY` at most. This ends when the latest digest has arrived and
 `QUIET` seconds have passed since it was made. While a digest has not arrived, nothing else is told, so no newer message
 of a group overtakes it.
@@ -138,7 +138,7 @@ class _Limit:
         self._fill(at)
         if not digest_waits and self.digest_at is not None and at >= self.digest_at + QUIET - _SLACK:
             self.digest_at = None
-        if self.digest_at is None and not digest_waits and due <= int(self.tokens + _SLACK) - waiting:
+        if self.digest_at is None and not digest_waits and due <= min(int(self.tokens + _SLACK), BURST - waiting):
             return Ration(self._take(due))
         if self.digest_at is not None and at < self.digest_at + DIGEST_EVERY - _SLACK:
             return Ration(0, next_at=self.digest_at + DIGEST_EVERY)

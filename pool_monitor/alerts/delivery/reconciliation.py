@@ -132,6 +132,8 @@ def _move(ledger: Ledger, donor: tuple[Group, Member], fingerprint: str, target:
         group.clamp(at)
     known, heard = member.known(old), member.heard(old) or member.fire_no > old.arrived_no
     member.maybe, member.fire_no, member.end_no = heard and not known, 1 if known else 0, 0
+    if not heard:
+        member.owed_at = None
     ledger.remove_member(old, fingerprint)
     ledger.set_member(group, fingerprint, member)
     ledger.keep(group)
