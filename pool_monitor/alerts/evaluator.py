@@ -27,6 +27,7 @@ from pool_monitor.alerts.slices import Slices
 from pool_monitor.alerts.wording import texts_of, worded
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
+from pool_monitor.storage.state import Changes
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
@@ -63,7 +64,7 @@ class Evaluator:
         self._reader = LiveReader(context.snapshot_in_steps, past)
         self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
-        self.delivery = Delivery(context, self.settle_soon)
+        self.delivery = Delivery(context, self.settle_soon, self.store_soon)
         self._alerts: dict[str, Alert] = {}  # by fingerprint, as they were laid last
         self._courses = ValueCourses()
         self._saving = Saving(self.engine, self.overlays, self.delivery)
@@ -74,6 +75,8 @@ class Evaluator:
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
         self._walking = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self._to_store = False
         self.history: deque[AlertTransition] = deque(maxlen=HISTORY)
         """The changes that are stored, the oldest first."""
         self.shown: tuple[AlertView, ...] = ()
@@ -145,6 +148,7 @@ class Evaluator:
             self._state = None
             try:
                 await self.delivery.close()
+                await self._store_delivery(state)
                 await self._announcer.close()
             finally:
                 await state.close()
@@ -224,6 +228,24 @@ class Evaluator:
         if self._state is not None and (self._settling is None or self._settling.done()):
             self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
             self._settling.add_done_callback(retrieve_error)
+
+    def store_soon(self) -> None:
+        """Store what has become of notifications. Nothing is laid, shown or told."""
+        self._to_store = True
+        if self._state is not None and (self._storing is None or self._storing.done()):
+            self._storing = asyncio.get_running_loop().create_task(self._stored(), name="pool_monitor alerts store")
+            self._storing.add_done_callback(retrieve_error)
+
+    async def _stored(self) -> None:
+        while self._to_store:
+            async with self._walking:
+                self._to_store = False
+                if self._state is not None:
+                    await self._store_delivery(self._state)
+
+    async def _store_delivery(self, state: Keeper) -> None:
+        rows = {table: found for table, found in self.delivery.rows(whole=False).items() if found}
+        await state.commit(Changes(rows))  # type: ignore[arg-type]
 
     def overlays_changed(self) -> None:
         """Show what somebody did now, and store it soon. An evaluation that is under way shows it at its end."""

@@ -25,6 +25,7 @@ from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.delivery.notification import Outcome
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.storage.state import Keeper
@@ -193,6 +194,20 @@ class AlertManager:
         self._evaluator.overlays.unacknowledge(fingerprint)
         self._evaluator.overlays_changed()
 
+    # -- receivers ------------------------------------------------------------------------------------------------
+
+    async def test_receiver(self, receiver: str) -> Outcome:
+        """Send a message to *receiver* that says it is a test, and return what came of it: ``result`` is ``sent`` if
+        the receiver has it, and ``reason`` says in words why not. It is tried once, within 20 s. If the receiver has
+        it, what it is owed is tried at once, whatever it has answered to that.
+
+        Raises UnknownName for a receiver that no file of rules has, and PoolError while the monitor is not entered. If
+        it is cancelled, the message may arrive all the same.
+        """
+        if not self._is_open:
+            raise PoolError("receivers are known while the monitor is entered")
+        return await self._evaluator.delivery.test(receiver)
+
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     async def evaluate(self) -> None:
@@ -274,6 +289,7 @@ class AlertManager:
 
     def tick(self) -> None:
         """The event loop runs. Called about once a second."""
+        self._evaluator.delivery.tick()
         blocked, self._blocked_s = self._blocked_s, 0.0
         self._guard.seen(self._context.clock.monotonic_ns(), blocked)
 
@@ -328,7 +344,7 @@ class AlertManager:
             refused=evaluator.engine.refused,
             paused=self._guard.pause_left(now_ns) or None,
             file_degraded=self._outages.reasons.get("file"),
-            receivers=evaluator.delivery.receivers(),
+            **evaluator.delivery.view(),
         )
 
     def _now(self) -> float:

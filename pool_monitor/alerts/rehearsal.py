@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
-from pool_monitor.alerts.delivery.notifier import Notifier
-from pool_monitor.alerts.delivery.outbox import Outbox
+from pool_monitor.alerts.delivery.outbox import Owed
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.overlays import Overlays
@@ -65,11 +65,12 @@ class Rehearsal:
         answer: Callable[[Notification, float], Upshot] = arrives,
     ) -> None:
         self._routing, self._inhibitions, self._overlays, self._answer = routing, inhibitions, overlays, answer
-        self._notifier, self._outbox = Notifier(), Outbox()
+        self._accounts = Accounts(chance=lambda: 0.5)
         self._engine: Engine | None = None
         self._alerts: Mapping[str, Alert] = {}
         self._laid_at: float | None = None
-        self._under_way: list[tuple[float, int, Notification, Outcome]] = []
+        self._under_way: list[tuple[float, int, Owed, Outcome]] = []
+        self._busy: set[str] = set()
         self._numbers = count()
         self._begun, self._now = False, 0.0
 
@@ -81,9 +82,8 @@ class Rehearsal:
         self._engine, self._laid_at = engine, None
         if not self._begun:
             self._begun = True
-            self._notifier.use(self._routing, at)
-        self._notifier.note(transitions, at)
-        yield from self._settle(at)
+            self._accounts.use(self._routing, at, self._routing.receivers)
+        yield from self._settle(at, transitions)
 
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield the attempts before *at* that timers lead to."""
@@ -93,32 +93,35 @@ class Rehearsal:
 
     def _next_at(self) -> float | None:
         ends = self._under_way[0][0] if self._under_way else None
-        return min((one for one in (self._notifier.next_at, ends) if one is not None), default=None)
+        outbox = self._accounts.outbox
+        tries = [outbox.next_at(receiver) for receiver in outbox.receivers() if receiver not in self._busy]
+        return min((one for one in (self._accounts.notifier.next_at, ends, *tries) if one is not None), default=None)
 
-    def _settle(self, at: float) -> Iterator[Attempt]:
+    def _settle(self, at: float, transitions: Sequence[AlertTransition] = ()) -> Iterator[Attempt]:
         """Do all that is due at *at*, as a settling of the evaluator does."""
         self._now = at
         while self._under_way and self._under_way[0][0] <= at:
-            ended, _number, notification, outcome = heapq.heappop(self._under_way)
-            yield self._noted(Attempt(ended, notification, outcome))
-        for one in self._notifier.flush(at, self._look):
-            self._outbox.put(one, at)
-        for receiver in list(self._outbox.receivers()):
-            while (found := self._outbox.take(receiver, at)) is not None:
-                self._notifier.sending(found, at)
-                upshot = self._answer(found, at)
+            ended, _number, tried, outcome = heapq.heappop(self._under_way)
+            self._busy.discard(tried.notification.receiver)
+            yield self._noted(tried, outcome, ended)
+        for _ in self._accounts.settling(transitions, self._alerts_now(), self._look, at):
+            pass
+        self._accounts.release()
+        for receiver in self._accounts.outbox.receivers():
+            while (found := self._accounts.take(receiver, at)) is not None:
+                upshot = self._answer(found.notification, at)
                 if upshot.after:
                     heapq.heappush(self._under_way, (at + upshot.after, next(self._numbers), found, upshot.outcome))
+                    self._busy.add(receiver)
                     break
-                yield self._noted(Attempt(at, found, upshot.outcome))
+                yield self._noted(found, upshot.outcome, at)
 
-    def _noted(self, attempt: Attempt) -> Attempt:
-        self._outbox.note(attempt.notification, attempt.outcome, attempt.at)
-        if attempt.arrived:
-            self._notifier.arrived(attempt.notification, attempt.at)
-        else:
-            self._notifier.failed(attempt.notification, attempt.at, unsure=attempt.outcome.unsure)
-        return attempt
+    def _noted(self, tried: Owed, outcome: Outcome, at: float) -> Attempt:
+        self._accounts.note(tried, outcome, at)
+        return Attempt(at, tried.notification, outcome)
+
+    def _alerts_now(self) -> Iterator[Alert]:
+        return iter(()) if self._engine is None else iter(self._engine.each())
 
     def _look(self, fingerprint: str) -> AlertView | None:
         engine = self._engine

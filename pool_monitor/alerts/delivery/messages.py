@@ -154,7 +154,7 @@ def _ended(group: Group, fingerprint: str, member: Member, view: AlertView | Non
         unit=view.unit if view is not None else "",
         limit=view.limit if view is not None else None,
         reason="" if end is None else end.reason,
-        delayed=end is not None and not member.heard(group),
+        delayed=end is not None and (member.fire_no > group.arrived_no or not member.heard(group)),
         values=view.values if still and view is not None else (),
         values_s=view.values_s if still and view is not None else 0.0,
     )

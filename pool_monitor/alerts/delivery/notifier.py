@@ -12,7 +12,7 @@ from pool_monitor.alerts.delivery.aftermath import Aftermath
 from pool_monitor.alerts.delivery.agenda import Agenda
 from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
 from pool_monitor.alerts.delivery.escalation import ESCALATED, Escalations, fallbacks_of
-from pool_monitor.alerts.delivery.explaining import told_view
+from pool_monitor.alerts.delivery.explaining import Knowledge
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
@@ -24,12 +24,10 @@ from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.alerts.overlays.mute import is_muted, local_time
-from pool_monitor.snapshot import AlertTransition, AlertView, ToldView
+from pool_monitor.snapshot import AlertTransition
 
 Rows = Mapping[str, Mapping[str, bytes | None]]
 """By table of the state file and key; None: the row is gone."""
-TOLD_MAX = 8
-"""Most receivers that `Notifier.explain` speaks of."""
 _AT_ONCE = 20  # alerts between two steps: below a millisecond
 
 
@@ -45,6 +43,8 @@ class Notifier:
         self._ledger, self._limits, self._escalations = Ledger(), RateLimits(), Escalations()
         self._agenda = Agenda(self._ledger, self._limits)
         self._aftermath = Aftermath(self._ledger, self._agenda)
+        self.knowledge = Knowledge(self._ledger, self._limits, self._aftermath)
+        """What receivers know."""
         self._noted_seq = 0
         self.unreconciled = True
         """Whether `reconciling` has something to do: at the start, after new routes, and while there is no room."""
@@ -153,20 +153,6 @@ class Notifier:
             return False
         return self._join(fingerprint, like.unheard(), target, at)
 
-    def explain(self, view: AlertView, at: float) -> tuple[ToldView, ...]:
-        """Return what each receiver knows of an alert, and why it is told nothing now. At most `TOLD_MAX`."""
-        found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
-        return tuple(told_view(*one, view, self._limits, self._aftermath, at) for one in found)
-
-    def escalated_at(self, fingerprint: str) -> float | None:
-        """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
-        times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
-        return min((time for time in times if time is not None), default=None)
-
-    def held_back(self, receiver: str) -> int:
-        """Return the number of groups of *receiver* that the rate limit holds back."""
-        return self._limits.held_back(receiver)
-
     # -- what survives a restart
 
     def take_changes(self) -> Rows:
@@ -183,6 +169,8 @@ class Notifier:
         damaged = self._ledger.restore(rows)
         for group in self._ledger.each_group():
             group.clamp(at)
+            if group.waiting:
+                group.maybe_no = group.made_no  # the earlier life may have ended between an attempt and its result
             if group.held:
                 group.held, group.flush_at = False, at
             self._ledger.keep(group)
