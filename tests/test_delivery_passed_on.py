@@ -51,10 +51,10 @@ def test_what_nobody_acknowledges_reaches_the_second_receiver_once_and_so_does_i
     assert found.about == "nobody acknowledged it at ops in 15m"
     assert storm.notify(2 * HOUR) == []
     name = f"{1:016x}"
-    assert storm.notifier.escalated_at(name) == found.at
+    assert storm.notifier.knowledge.escalated_at(name) == found.at
     storm.end(1)
     assert reasons(storm.notify(10 * MINUTE)) == [("ops", "all alerts resolved"), ("boss", "all alerts resolved")]
-    assert storm.notifier.escalated_at(name) is None
+    assert storm.notifier.knowledge.escalated_at(name) is None
     assert storm.notifier.next_at is None
 
 
@@ -126,7 +126,7 @@ def test_a_restart_neither_repeats_an_escalation_nor_puts_it_off() -> None:
     assert reasons(storm.notify(6 * MINUTE)) == [("boss", "escalated")]
     storm.restart()
     assert storm.notify(HOUR) == []
-    assert storm.notifier.escalated_at(f"{1:016x}") is not None
+    assert storm.notifier.knowledge.escalated_at(f"{1:016x}") is not None
     storm.end(1)
     assert reasons(storm.notify(10 * MINUTE)) == [("ops", "all alerts resolved"), ("boss", "all alerts resolved")]
 

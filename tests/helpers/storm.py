@@ -147,7 +147,7 @@ class Storm:
 
     def explain(self, number: int) -> ToldView:
         """What the first receiver knows of an alert."""
-        return self.notifier.explain(self.views[f"{number:016x}"], self.at)[0]
+        return self.notifier.knowledge.told(self.views[f"{number:016x}"], self.at)[0]
 
     def believed(self, receiver: str) -> set[str]:
         """The alerts that *receiver* believes to fire; messages list all of theirs."""
