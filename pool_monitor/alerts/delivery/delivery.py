@@ -174,9 +174,7 @@ class Delivery:
         return self._accounts.notifier.knowledge.told(view, self._now())
 
     def escalated_at(self, fingerprint: str) -> float | None:
-        """When another receiver was first owed an alert because nobody had acknowledged it; None: none is. Seconds since
-        the epoch.
-        """
+        """When another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
         return self._accounts.notifier.knowledge.escalated_at(fingerprint)
 
     def view(self) -> dict[str, Any]:
