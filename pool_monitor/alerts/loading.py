@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.defaults import default_rules
@@ -17,6 +17,20 @@ from pool_monitor.errors import ConfigError
 if TYPE_CHECKING:
     from pool_monitor.alerts.rule import CheckedRule
     from pool_monitor.config import AlertsConfig, HistoryConfig
+
+
+class RuleSource(Protocol):
+    """Where a manager has its rules from. Methods block on the disk."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a file that can change."""
+
+    def changed(self) -> bool:
+        """Whether a file has changed since it was read, and not since the look before."""
+
+    def read(self, added: Sequence[CheckedRule]) -> Loaded:
+        """Return what the files have. *added*: the rules that there are besides. Raises ConfigError."""
 
 
 class RuleFiles:
