@@ -120,10 +120,7 @@ def once(requests: list[Received]) -> list[Any]:
         name = one.json["data"]["id"]
         if name in seen:
             assert one.body == seen[name]
-            assert (
-                found[-1].json["data"]["id"] == name
-                or one.json["data"]["group_key"] != found[-1].json["data"]["group_key"]
-            )
+            assert found[-1].json["data"]["id"] == name or one.json["data"]["group_key"] != found[-1].json["data"]["group_key"]
         else:
             seen[name] = one.body
             found.append(one)
