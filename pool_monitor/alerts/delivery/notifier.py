@@ -48,6 +48,7 @@ class Notifier:
         self._noted_seq = 0
         self.unreconciled = True
         """Whether `reconciling` has something to do: at the start, after new routes, and while there is no room."""
+        self._postponed = False  # whether a part of that waits until a notification has arrived
 
     def use(self, routing: Routing, at: float) -> None:  # noqa: ARG002
         """Tell by *routing* from now on. What follows for the groups is the work of `reconciling`."""
@@ -59,9 +60,10 @@ class Notifier:
 
     def reconciling(self, alerts: Iterable[Alert], at: float) -> Iterator[None]:
         """Make the groups agree with the routes and with all *alerts* that there are."""
-        self.unreconciled = False
+        self.unreconciled = self._postponed = False
         for changed in reconcile(self._ledger, self._routing, alerts, at):
-            for group in changed:
+            self._postponed = self._postponed or changed.postponed
+            for group in changed.groups:
                 self._agenda.add(group)
             yield
         self.unreconciled = self.unreconciled or self._ledger.full
@@ -123,6 +125,7 @@ class Notifier:
     def arrived(self, notification: Notification, at: float) -> None:
         """The receiver has it. It is not in the outbox any more."""
         self._aftermath.arrived(notification, at)
+        self.unreconciled = self.unreconciled or self._postponed
 
     def failed(self, notification: Notification, at: float, *, unsure: bool) -> None:
         """An attempt has failed. The notification stays in the outbox, until it arrives, is lost, or `flush` yields a
@@ -139,6 +142,7 @@ class Notifier:
         ends that it had are not owed any more.
         """
         self._aftermath.lost(notification.id, at)
+        self.unreconciled = self.unreconciled or self._postponed
 
     # -- what other modules of delivery ask for
 
