@@ -173,6 +173,10 @@ class Delivery:
         """What each receiver knows of an alert, and why it is told nothing now."""
         return self._accounts.notifier.knowledge.told(view, self._now())
 
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """When another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        return self._accounts.notifier.knowledge.escalated_at(fingerprint)
+
     def view(self) -> dict[str, Any]:
         """The fields of `AlertingView` that delivery has."""
         receivers = self.receivers()
