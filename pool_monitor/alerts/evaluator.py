@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
     from pool_monitor.alerts.announcer import Announcer
     from pool_monitor.alerts.inputs import Inputs
+    from pool_monitor.alerts.reader import Reader
     from pool_monitor.alerts.rule import CheckedRule, Inhibition
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
@@ -56,12 +57,16 @@ class Evaluator:
     their own.
     """
 
-    def __init__(self, config: MonitorConfig, context: Context, announcer: Announcer) -> None:
+    def __init__(
+        self, config: MonitorConfig, context: Context, announcer: Announcer, reader: Reader | None = None
+    ) -> None:
         interval = config.alerts.interval
-        past = Past(context.metrics, context.history, context.clock, interval, config.history)
         self.engine, self.overlays = Engine(interval), Overlays()
         self._context, self._announcer = context, announcer
-        self._reader = LiveReader(context.snapshot_in_steps, past)
+        if reader is None:
+            past = Past(context.metrics, context.history, context.clock, interval, config.history)
+            reader = LiveReader(context.snapshot_in_steps, past)
+        self._reader: Reader = reader
         self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self.delivery = Delivery(context, self.settle_soon, self.store_soon)
@@ -264,7 +269,7 @@ class Evaluator:
             if view is not None:
                 shown.append(view)
             await slices.pause()
-        for _ in self.delivery.settling(transitions, self._alerts.values(), self._look):
+        for _ in self.delivery.settling(transitions, self.engine.each(), self._look):
             await slices.pause()
         for number, view in enumerate(shown):
             shown[number] = self._with_told(self._drawn(view) if number < DRAWN else view)
@@ -309,7 +314,9 @@ class Evaluator:
     def _with_told(self, view: AlertView) -> AlertView:
         """Return *view* with what the receivers know of it."""
         told = self.delivery.told(view)
-        return msgspec.structs.replace(view, told=told) if told else view
+        if not told:
+            return view
+        return msgspec.structs.replace(view, told=told, escalated_at=self.delivery.escalated_at(view.fingerprint))
 
     def _drawn(self, view: AlertView) -> AlertView:
         """Return *view* with the course of its value."""

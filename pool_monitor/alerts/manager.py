@@ -12,7 +12,7 @@ from pool_monitor.alerts.announcer import Announcer
 from pool_monitor.alerts.clock_guard import ClockGuard
 from pool_monitor.alerts.evaluator import Evaluator
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
-from pool_monitor.alerts.loading import RuleFiles
+from pool_monitor.alerts.loading import RuleFiles, RuleSource
 from pool_monitor.alerts.outages import Outages
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.alerts.reach import check_reach
@@ -22,10 +22,19 @@ from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import LOOP_RESUME
 from pool_monitor.log import logger
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
+from pool_monitor.snapshot import (
+    AlertingView,
+    AlertState,
+    AlertTransition,
+    AlertView,
+    ReceiverView,
+    RuleView,
+    SilenceView,
+)
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Outcome
+    from pool_monitor.alerts.reader import Reader
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.storage.state import Keeper
@@ -40,14 +49,24 @@ class AlertManager:
     Evaluations are *interval* seconds apart, at multiples of it. One that the service had no time for is left out and
     counted. After the machine was suspended or the process stopped, the time in between does not count for any rule,
     and evaluation pauses for as long, at most a minute (clock_guard.py), so that nothing fires because of it.
+
+    *files* has the rules, and *reader* reads what they need; None: the files of *config*, and the Snapshots and the
+    history of the monitor.
     """
 
-    def __init__(self, config: MonitorConfig, context: Context) -> None:
+    def __init__(
+        self,
+        config: MonitorConfig,
+        context: Context,
+        *,
+        files: RuleSource | None = None,
+        reader: Reader | None = None,
+    ) -> None:
         self._config, self._context = config, context
-        self._book, self._files = RuleBook(), RuleFiles(config.alerts, config.history)
+        self._book, self._files = RuleBook(), files or RuleFiles(config.alerts, config.history)
         self._outages = Outages(context)
         self._announcer = Announcer(config.alerts, context, self._outages)
-        self._evaluator = Evaluator(config, context, self._announcer)
+        self._evaluator = Evaluator(config, context, self._announcer, reader)
         self._guard = ClockGuard(config.alerts.interval)
         self._thread, self._reloading = SideThread("alerts"), asyncio.Lock()
         self._handler = f"pool_monitor alerts {context.monitor}"
@@ -171,6 +190,10 @@ class AlertManager:
         """End the silence with an id, also before it begins. Raises UnknownName."""
         self._evaluator.overlays.unsilence(silence, self._now())
         self._evaluator.overlays_changed()
+
+    def receivers(self) -> tuple[ReceiverView, ...]:
+        """Who is told of alerts, and what is owed to each."""
+        return self._evaluator.delivery.receivers()
 
     def silences(self) -> tuple[SilenceView, ...]:
         """The silences that last or will begin, the next to end first."""

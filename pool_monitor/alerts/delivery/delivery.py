@@ -173,6 +173,10 @@ class Delivery:
         """What each receiver knows of an alert, and why it is told nothing now."""
         return self._accounts.notifier.knowledge.told(view, self._now())
 
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """When another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        return self._accounts.notifier.knowledge.escalated_at(fingerprint)
+
     def view(self) -> dict[str, Any]:
         """The fields of `AlertingView` that delivery has."""
         receivers = self.receivers()
@@ -191,10 +195,15 @@ class Delivery:
     def receivers(self) -> tuple[ReceiverView, ...]:
         """The receivers, and what they are owed."""
         at, debts = self._now(), self._accounts.outbox.debts()
-        return tuple(self._view(name, debts.get(name, Debt()), at) for name in self._senders.names())
+        held = self._accounts.notifier.knowledge.receivers()
+        return tuple(
+            self._view(name, debts.get(name, Debt()), held.get(name, 0), at) for name in self._senders.names()
+        )
 
-    def _view(self, name: str, debt: Debt, at: float) -> ReceiverView:
+    def _view(self, name: str, debt: Debt, held_back: int, at: float) -> ReceiverView:
         contact, receiver = self._accounts.outbox.contact(name), self._senders.receiver(name)
+        tried_at = self._accounts.outbox.next_at(name)
+        next_at = self._accounts.notifier.knowledge.held_until(name) if tried_at is None else tried_at
         return ReceiverView(
             name=name,
             channel=self._senders.kind(name),
@@ -203,7 +212,9 @@ class Delivery:
             state=contact.state.value,
             owed=debt.owed,
             parked=debt.parked,
-            held_back=self._accounts.notifier.knowledge.receivers().get(name, 0),
+            held_back=held_back,
+            failures=contact.failures,
+            next_in=None if next_at is None else max(next_at - at, 0.0),
             oldest_debt=None if debt.oldest is None else max(at - debt.oldest, 0.0),
             last_success_age=None if contact.arrived_at is None else max(at - contact.arrived_at, 0.0),
             last_error=contact.error or None,

@@ -1,0 +1,106 @@
+"""Services that the library apprise knows, such as Telegram and ntfy: for what no other channel speaks to.
+
+Apprise says of a message only whether it was sent: not why not, and not when to try again. It may follow redirects and
+proxies as it likes, and its addresses are not checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, place_of, value_of
+from pool_monitor.alerts.channels.text import lines, subject
+from pool_monitor.alerts.channels.threaded import Threaded
+from pool_monitor.alerts.delivery.notification import SENT, Outcome
+from pool_monitor.alerts.routing import Secret
+
+if TYPE_CHECKING:
+    from pool_monitor.alerts.delivery.notification import Notification
+    from pool_monitor.alerts.routing import AppriseChannel
+
+NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[notify]'"
+_LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
+
+
+class AppriseSender:
+    """Sends each notification by apprise, in a thread of its own: apprise blocks."""
+
+    kind = "apprise"
+
+    def __init__(self, channel: AppriseChannel) -> None:
+        self._channel = channel
+        self._thread = Threaded("alerts by apprise")
+        self.where = _place(channel.url)
+
+    async def send(self, notification: Notification) -> Outcome:
+        """Send *notification* once."""
+        return await self._thread.run(lambda: self._attempt(notification))
+
+    async def aclose(self) -> None:
+        """End the thread."""
+        await self._thread.aclose()
+
+    def _attempt(self, notification: Notification) -> Outcome:
+        quiet = _SENDING.set(True)
+        try:
+            for name in _LOGGERS:
+                logging.getLogger(name).addFilter(_unless_sending)
+            url = value_of(self._channel.url)
+            self.where = _place(Secret(url))
+            return _send(url, notification)
+        except SecretMissing as error:
+            return Outcome("refused", str(error))
+        except ImportError:
+            return Outcome("refused", NEEDS_EXTRA)
+        except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
+            return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
+        finally:
+            _SENDING.reset(quiet)
+
+
+def _send(url: str, notification: Notification) -> Outcome:
+    """Send it, and wait. Raises whatever apprise raises."""
+    import apprise
+
+    asset = apprise.AppriseAsset(app_id="pool_monitor", app_desc="pool_monitor", app_url="", async_mode=False)
+    asset.http_redirects = False
+    # With a limit of its own it uses threads that the end of the program waits for.
+    asset._service_timeout = 0.0
+    service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    if service is None:
+        return Outcome("refused", "its URL is none that apprise knows")
+    if "overflow=" not in url:
+        service.overflow_mode = apprise.OverflowMode.TRUNCATE
+    apobj = apprise.Apprise(asset=asset)
+    apobj.add(service)
+    kind = apprise.NotifyType.FAILURE if notification.status == "firing" else apprise.NotifyType.SUCCESS
+    sent = apobj.notify(
+        title=subject(notification),
+        body="\n".join(lines(notification)),
+        notify_type=kind,
+        body_format=apprise.NotifyFormat.TEXT,
+    )
+    return SENT if sent else Outcome("retry", "apprise could not send it, and says no more")
+
+
+def _place(secret: Secret) -> str:
+    """Return what people may see of a URL: which service, and 8 hexadecimal digits of its SHA-256. Reads no file."""
+    try:
+        url = "" if secret.file is not None else value_of(secret)
+    except SecretMissing as error:
+        return str(error)
+    if not url:
+        return f"the URL in {place_of(secret)}"
+    scheme = cleaned(url.partition("://")[0])[:20]
+    return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
+
+
+_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends by apprise", default=False)
+
+
+def _unless_sending(_record: logging.LogRecord) -> bool:
+    """Drop what libraries log of our messages: it has URLs and bodies."""
+    return not _SENDING.get()
