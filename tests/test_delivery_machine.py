@@ -50,6 +50,10 @@ class Postman:
         self.bodies: dict[str, Notification] = {}
         self.believed: dict[str, ToldAlert] = {}
         """What it heard last of each alert."""
+        self.of_group: dict[tuple[str, str], ToldAlert] = {}
+        """The same for each group."""
+        self.digests = self.moved = False
+        """Whether it had a digest, and whether alerts may have moved to another group."""
         self.last_in: dict[str, set[str]] = {}
         """The alerts of each message that it has heard already."""
         self.doubtful = False
@@ -59,19 +63,24 @@ class Postman:
         known = self.bodies.setdefault(one.id, one)
         assert known == one  # the same id, the same content
         assert not one.truncated
+        self.digests = self.digests or not one.group_key
         for alert in one.alerts:
-            before = self.believed.get(alert.fingerprint)
-            again = before is not None and alert.fingerprint in self.last_in.get(one.id, ())
-            if alert.status == "firing":
-                over = before is not None and before.status == "resolved" and before.reason != "route_changed"
-                assert not over or before.starts_at < alert.starts_at or again or self.doubtful, (
-                    "it fires after its end"
-                )
-            else:
-                fired = before is not None and before.status == "firing"
-                assert alert.delayed or fired or again or self.doubtful, "an end that nobody waits for"
+            if one.group_key:
+                self.check(one, alert)
             self.believed[alert.fingerprint] = alert
         self.last_in[one.id] = {alert.fingerprint for alert in one.alerts}
+
+    def check(self, one: Notification, alert: ToldAlert) -> None:
+        """Check the order in one group. A digest does not say which groups it speaks of, so it is left out."""
+        before = self.of_group.get((one.group_key, alert.fingerprint))
+        again = self.doubtful or alert.fingerprint in self.last_in.get(one.id, ())
+        if before is not None and before.status == "resolved" and alert.status == "firing":
+            later = before.reason == "route_changed" or before.starts_at < alert.starts_at
+            assert later or again, "it fires after its end"
+        if alert.status == "resolved":
+            fired = before is not None and before.status == "firing"
+            assert alert.delayed or fired or again or self.digests or self.moved, "an end that nobody waits for"
+        self.of_group[one.group_key, alert.fingerprint] = alert
 
 
 class Delivering(RuleBasedStateMachine):
@@ -220,6 +229,8 @@ class Delivering(RuleBasedStateMachine):
     def reload_the_same(self) -> None:
         """Nothing is said because of it, and nothing has changed."""
         self.wait(0.0)
+        while self.accounts.notifier.unreconciled:  # something has arrived that a move was waiting for
+            self.settle()
         before = self.accounts.all_rows()
         self.use()
         self.accounts.notifier.unreconciled = True
@@ -237,6 +248,8 @@ class Delivering(RuleBasedStateMachine):
         self.settle()
         self.route = routes(by=by, to=to, pager=pager, both=both)
         self.use()
+        for postman in self.heard.values():
+            postman.moved = True
         self.settle()
 
     # -- what has to be true

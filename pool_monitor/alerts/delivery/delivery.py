@@ -196,9 +196,7 @@ class Delivery:
         """The receivers, and what they are owed."""
         at, debts = self._now(), self._accounts.outbox.debts()
         held = self._accounts.notifier.knowledge.receivers()
-        return tuple(
-            self._view(name, debts.get(name, Debt()), held.get(name, 0), at) for name in self._senders.names()
-        )
+        return tuple(self._view(name, debts.get(name, Debt()), held.get(name, 0), at) for name in self._senders.names())
 
     def _view(self, name: str, debt: Debt, held_back: int, at: float) -> ReceiverView:
         contact, receiver = self._accounts.outbox.contact(name), self._senders.receiver(name)
