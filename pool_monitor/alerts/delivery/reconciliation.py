@@ -88,9 +88,9 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
         elif (joined := join(ledger, fingerprint, alert_member(alert, severity), target, at)) is not None:
             changed.append(joined)
     for group, member in surplus:
-        if group.receiver not in receivers:
+        if group.receiver not in receivers and member.end is None:
             end(ledger, group, fingerprint, member, End(at=at, reason=ROUTE_CHANGED))
-        elif group.receiver not in staying:
+        elif group.receiver in receivers and group.receiver not in staying:
             ledger.remove_member(group, fingerprint)
     return Changed(tuple(changed), postponed=bool(staying))
 
