@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anyio
 import msgspec
 
-from pool_monitor.alerts.channels.formats.times import rfc3339
+from pool_monitor.alerts.channels.formats.writing import rfc3339
 from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome

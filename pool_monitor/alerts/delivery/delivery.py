@@ -90,6 +90,8 @@ class Delivery:
         outbox. In steps: others may work at each.
         """
         yield from self._accounts.settling(transitions, alerts, look, self._now())
+        if self._courier is not None:
+            self._senders.remind(lambda receiver: self._accounts.notifier.told(receiver, look))
         self._set_timer()
 
     def rows(self, *, whole: bool) -> Rows:
