@@ -84,11 +84,15 @@ BUSY = '{series: \'pool.busy{pool="p"}\', values: "%s"}'
 
 def test_a_receiver_is_told_the_beginning_the_level_and_the_end_at_the_times_of_its_group(suite: Suite) -> None:
     ops = [
-        "{at: 1m30s, receiver: ops, status: firing, reason: first notification, firing: 1, resolved: 0,"
-        " exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: warning}, status: firing,"
-        ' exp_annotations: {summary: "5 workers in p"}, delayed: false, flapping: false}]}',
-        "{at: 6m30s, receiver: ops, status: firing, reason: level changed,"
-        " exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: critical}}]}",
+        (
+            "{at: 1m30s, receiver: ops, status: firing, reason: first notification, firing: 1, resolved: 0,"
+            " exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: warning}, status: firing,"
+            ' exp_annotations: {summary: "5 workers in p"}, delayed: false, flapping: false}]}'
+        ),
+        (
+            "{at: 6m30s, receiver: ops, status: firing, reason: level changed,"
+            " exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: critical}}]}"
+        ),
         "{eval_time: 11m30s, receiver: ops, status: resolved, reason: all alerts resolved, firing: 0, resolved: 1}",
         "{at: 4m, receiver: pager, status: firing, exp_alerts: [{alertname: Big, exp_labels: {pool: p}}]}",
         "{at: 9m, receiver: pager, status: resolved}",
