@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pool_monitor.alerts.recording import encode_transition
-from pool_monitor.snapshot import AlertReport, AlertView
+from pool_monitor.snapshot import AlertReport, AlertView, ReceiverView
 from pool_monitor.storage.evaluations import PendingEvaluation
 from tests.helpers import alert_samples, stores
 from tests.helpers.programs import Done, short_dir, until
@@ -26,6 +26,7 @@ from tests.helpers.programs import Done, short_dir, until
 Command = Callable[..., Done]
 pytestmark = pytest.mark.usefixtures("utf8")
 FIRST = f"{1:016x}"
+KNOWN = "ops: told 2m00s ago; pager: told 1m58s ago; boss: waits for its group for another 24s"
 
 
 class StandIn:
@@ -38,6 +39,7 @@ class StandIn:
             silences=(alert_samples.silence(),),
             transitions=alert_samples.transitions(),
         )
+        self.alerting: dict[str, Any] = {}
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
 
     def app(self) -> Starlette:
@@ -50,7 +52,7 @@ class StandIn:
         )
 
     async def _snapshot(self, _request: Request) -> Response:
-        return _json(alert_samples.snapshot(*self.report.alerts))
+        return _json(alert_samples.snapshot(*self.report.alerts, **self.alerting))
 
     async def _alerts(self, request: Request) -> Response:
         limit = int(request.query_params["limit"])
@@ -102,7 +104,10 @@ def test_the_alerts_are_listed_what_fires_first(command: Command, service: Stand
     lines = done.out.splitlines()
     assert lines[0].startswith("23 rules, last evaluated 2s ago, 4 firing, 1 recovering")
     assert lines[2].split()[:4] == ["✖", "critical", "firing", "FailingCalls"]
-    assert f"{FIRST}  FailingCalls text/chat" in lines
+    assert lines[9:11] == [
+        f"{FIRST}  FailingCalls text/chat; escalated 1m00s ago: nobody had acknowledged it; {KNOWN}",
+        f"{3:016x}  WorkerMemory text-3; acknowledged by anna 10h00m ago: restart tonight",
+    ]
     assert lines[-2:] == [
         "silences:",
         "s-1  alertname=HostMemory, ends in 1h50m, by bert: more memory arrives at noon",
@@ -120,6 +125,24 @@ def test_json_has_the_fields_of_the_views(command: Command, service: StandIn, ad
     assert msgspec.convert(listed[0], AlertView) == alert_samples.alerts()[3]
     changes = json.loads(command("alerts", "history", address, "--json", "--limit", "2").out)
     assert [(row["from"], row["to"]) for row in changes] == [("recovering", "resolved"), ("firing", "recovering")]
+
+
+def test_the_receivers_are_listed_with_what_they_are_owed(command: Command, service: StandIn, address: str) -> None:
+    service.alerting = alert_samples.troubled()
+    done = command("alerts", "receivers", address)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].split()[:4] == ["RECEIVER", "CHANNEL", "STATE", "OWED"]
+    assert lines[2].split()[:6] == ["pager", "webhook", "▲", "parked", "2", "1"]
+    assert " ▲ pager: refuses 1 message, tried again in 2m10s: HTTP 404 not found" in lines
+    listed = json.loads(command("alerts", "receivers", address, "--json").out)
+    assert msgspec.convert(listed, tuple[ReceiverView, ...]) == service.alerting["receivers"]
+
+
+def test_without_receivers_it_is_said_that_nobody_is_told(command: Command, service: StandIn, address: str) -> None:
+    service.alerting = {"receivers": ()}
+    assert command("alerts", "receivers", address).out == "nobody is told of alerts: no file of rules has receivers\n"
+    assert command("alerts", "receivers", address, "--json").out == "[]\n"
 
 
 def test_the_history_is_a_table_the_newest_first(command: Command, service: StandIn, address: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from pool_monitor.alerts.rule_file import check
 from pool_monitor.alerts.rule_file.schema import schema
-from tests.helpers.programs import command, pool_monitor, program, runtime_dir
+from tests.helpers.programs import ROOT, command, pool_monitor, program, runtime_dir
 
 __all__ = ["command", "pool_monitor", "program", "runtime_dir"]
 
@@ -53,6 +53,18 @@ def test_a_file_that_cannot_be_read_is_an_error_of_usage_and_the_others_are_chec
     assert "none.yaml: cannot be read: No such file" in done.err
     assert f"{tmp_path}: cannot be read: Is a directory" in done.err
     assert len(done.out.splitlines()) == 2
+
+
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "NOTIFICATIONS.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_of_routes_and_receivers_are_good(command, tmp_path: Path, example: str):
+    path = tmp_path / "rules.yaml"
+    path.write_text(example)
+    done = command("rules", "check", path)
+    assert (done.code, done.err) == (0, "")
+    assert [line for line in done.out.splitlines()[:-1] if not line.endswith("no route names it")] == []
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["chek", "x"], ["check", "--nope", "x"]])

@@ -45,7 +45,7 @@ from pool_monitor.metrics.loop_lag import LagTotals
 from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.metrics.worker_readings import ProcessTotals
-from pool_monitor.snapshot import FaultView, GpuView, HistoryView, MonitorMode, MonitorView, Snapshot
+from pool_monitor.snapshot import AlertingView, FaultView, GpuView, HistoryView, MonitorMode, MonitorView, Snapshot
 from tests.helpers import alert_samples, samples
 from tests.helpers.programs import ROOT
 from tests.helpers.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
@@ -208,7 +208,9 @@ def some_snapshot() -> Snapshot:
             path="h", degraded=None, held=45, dropped=46, file_bytes=47, size_limit=48, flush_seconds=3.5,
             held_bytes=49, disk_free=50, disk_total=51,
         ),
-        alerts=alert_samples.alerting(refused=52, failing={"Odd": "no"}, reload_error="rules.yaml:3:1: no such key"),
+        alerts=alert_samples.alerting(
+            refused=52, failing={"Odd": "no"}, reload_error="rules.yaml:3:1: no such key", **alert_samples.troubled()
+        ),
     )  # fmt: skip
     service = msgspec.structs.replace(snapshot.service, version="1.2.3")
     pools, alerts = {**snapshot.pools, "text": text}, alert_samples.alerts()
@@ -333,7 +335,30 @@ def _of_alerts(snapshot: Snapshot) -> Page:
         sample("alert_silences"): len(alerting.silences),
         sample("alert_rules_reload_success"): int(alerting.reload_error is None),
         sample("alert_state_stored"): int(alerting.state_degraded is None),
+        **_of_delivery(alerting),
     }
+
+
+OF_RECEIVERS = {
+    "notifications_owed": "owed", "notifications_parked": "parked", "notifications_held_back": "held_back",
+    "notifications_oldest_debt_seconds": "oldest_debt", "notifications_failures": "failures",
+    "notifications_last_success_age_seconds": "last_success_age",
+}  # fmt: skip
+
+
+def _of_delivery(alerting: AlertingView) -> Page:
+    page: Page = {}
+    for one in alerting.receivers:
+        for result in ("sent", "failed", "lost"):
+            page[sample("notifications_total", receiver=one.name, result=result)] = getattr(one, result)
+        for name, field in OF_RECEIVERS.items():
+            page[sample(name, receiver=one.name)] = getattr(one, field)
+        for state in ("ready", "retrying", "paused", "open", "parked", "gone"):
+            page[sample("receiver_state", receiver=one.name, state=state)] = int(one.state == state)
+    if alerting.heartbeat is not None:
+        page[sample("heartbeat_age_seconds")] = alerting.heartbeat.last_success_age
+        page[sample("heartbeat_failing")] = int(bool(alerting.heartbeat.failing))
+    return page
 
 
 def test_alerts_are_counted_by_rule_and_never_by_label() -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from pool_monitor import findings
 from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, STRAINS, Finding
+from pool_monitor.findings.monitor import undelivered
 from pool_monitor.snapshot import (
     FaultLevel,
     FaultView,
@@ -27,7 +28,7 @@ from tests.helpers.samples import with_pool, with_worker
 
 TROUBLED_RULES = alert_samples.alerting(
     failing={"Odd": "no metric of that name"}, reload_error="rules.yaml:3:1: unknown key", state_degraded="disk full",
-    evaluated_age=90.0, refused=2,
+    evaluated_age=90.0, refused=2, receivers=alert_samples.troubled()["receivers"],
 )  # fmt: skip
 
 
@@ -240,6 +241,33 @@ def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
 def test_the_evaluation_of_rules_is_judged_at_its_limits(changes, expected) -> None:
     found = about_monitor(replace(BASE, alerts=alert_samples.alerting(**changes)))
     assert found == [(kind, "warn") for kind in expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"owed": 3, "oldest_debt": 299.9}, []),
+        ({"owed": 3, "oldest_debt": 300.0}, ["undelivered"]),
+        ({"owed": 1, "parked": 1, "oldest_debt": 0.0}, ["undelivered"]),
+        ({"owed": 34, "held_back": 34, "oldest_debt": 18.0, "state": "open"}, []),
+        ({"lost": 7, "failed": 9}, []),
+    ],
+)
+def test_messages_are_judged_by_their_age_and_by_what_is_refused(changes, expected) -> None:
+    late = replace(alert_samples.receivers()[0], last_error="HTTP 404", **changes)
+    found = about_monitor(replace(BASE, alerts=alert_samples.alerting(receivers=(*alert_samples.receivers(), late))))
+    assert found == [(kind, "warn") for kind in expected]
+
+
+def test_receivers_that_are_not_told_are_named_the_one_that_refuses_first() -> None:
+    receivers = (
+        replace(alert_samples.receivers()[0], owed=2, oldest_debt=900.0, last_error="HTTP 503"),
+        replace(alert_samples.receivers()[1], owed=1, parked=1, oldest_debt=5.0, last_error="HTTP 404"),
+    )
+    [found] = undelivered(replace(BASE, alerts=alert_samples.alerting(receivers=receivers)))
+    assert (found.names, found.value, found.reason) == (("pager", "ops"), 3, "HTTP 404")
+    assert WORDS["undelivered"](found) == "3 messages to pager, ops have not arrived: HTTP 404"
+    assert list(undelivered(replace(BASE, alerts=None))) == []
 
 
 def test_a_state_file_that_cannot_be_written_is_told_once() -> None:

@@ -11,7 +11,17 @@ from msgspec.structs import replace
 
 from pool_monitor import findings
 from pool_monitor.dashboard.viewer import Viewer
-from pool_monitor.snapshot import Acknowledgement, AlertState, AlertView, Snapshot
+from pool_monitor.snapshot import (
+    Acknowledgement,
+    AlertState,
+    AlertView,
+    HeartbeatView,
+    ReceiverState,
+    ReceiverView,
+    Snapshot,
+    ToldStatus,
+    ToldView,
+)
 from pool_monitor.view import (
     ASCII,
     LIVE,
@@ -64,6 +74,13 @@ def told(snapshot: Snapshot) -> list[str]:
 def test_the_page_matches_the_golden_files(name: str, size: tuple[int, int], options: dict[str, Any]) -> None:
     shown = page(alert_samples.snapshot(*alert_samples.alerts()), size, **options)
     golden.check(f"alerts_{name}.txt", shown)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_page_of_messages_that_do_not_arrive_matches_the_golden_files(size: tuple[int, int]) -> None:
+    refused = ToldView(receiver="pager", status="parked", at=NOW - 90.0, reason="HTTP 404 not found")
+    shown = page(alert_samples.snapshot(alert(told=(refused,)), **alert_samples.troubled()), size)
+    golden.check(f"alerts_undelivered_{size[0]}x{size[1]}.txt", shown)
 
 
 def test_the_page_without_alerts_matches_the_golden_file() -> None:
@@ -152,6 +169,100 @@ def test_what_inhibits_an_alert_is_named() -> None:
     )
     assert "Source text/chat: critical" in details(shown)
     assert "inhibited by Source text/chat" in details(chosen)
+
+
+@pytest.mark.parametrize(
+    ("status", "at", "reason", "words"),
+    [
+        ("told", NOW - 124.0, "", "ops: told 2m04s ago"),
+        ("told", None, "", "ops: told"),
+        ("waiting", NOW + 24.0, "", "ops: waits for its group for another 24s"),
+        ("waiting", NOW - 1.0, "", "ops: waits for its group"),
+        ("owed", NOW - 180.0, "connection refused", "ops: owed for 3m00s: connection refused"),
+        ("owed", None, "", "ops: the message is under way"),
+        ("held_back", NOW + 12.0, "", "ops: held back by the rate limit for another 12s"),
+        ("parked", NOW - 60.0, "HTTP 404", "ops: parked 1m00s ago: HTTP 404"),
+        ("silenced", None, "", "ops: told nothing, silenced"),
+        ("of a later version", None, "\x1b[2J", "ops: told nothing, of a later version: ?[2J"),
+    ],
+)
+def test_an_alert_says_what_each_receiver_knows(status: Any, at: float | None, reason: str, words: str) -> None:
+    known = ToldView(receiver="ops", status=status, at=at, reason=reason)
+    assert f" {words} labels:" in details(page(alert_samples.snapshot(alert(told=(known,)), receivers=())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        (
+            {"state": "retrying", "next_in": 4.0, "last_error": "HTTP 503"},
+            "ops: retrying, tried again in 4s: HTTP 503",
+        ),
+        ({"state": "paused", "next_in": 60.0}, "ops: asked for a pause, tried again in 1m00s"),
+        (
+            {"state": "open", "next_in": 40.0, "failures": 5, "last_error": "HTTP 503"},
+            "▲ ops: open, tried again in 40s after 5 failures: HTTP 503",
+        ),
+        ({"state": "open"}, "▲ ops: open"),
+        ({"state": "parked", "parked": 1, "last_error": "HTTP 404"}, "▲ ops: refuses 1 message: HTTP 404"),
+        ({"state": "gone"}, "▲ ops: wants no message any more, until its configuration changes"),
+        ({"held_back": 34, "next_in": 12.0}, "ops: held back: 34 messages, next digest in 12s"),
+        ({"lost": 2}, "▲ ops: 2 messages lost"),
+        ({"state": "open", "held_back": 3, "next_in": 9.0}, "▲ ops: open, tried again in 9s; held back: 3 messages"),
+        ({"state": "of a later version"}, "ops: of a later version"),
+    ],
+)
+def test_a_receiver_that_is_not_told_at_once_says_why(changes: dict[str, Any], words: str | None) -> None:
+    one = replace(alert_samples.receivers()[0], **changes)
+    shown = " ".join(page(alert_samples.snapshot(receivers=(one,), heartbeat=None, silences=()), (120, 24)).split())
+    _, _, after = shown.partition("https://hooks.example #1f2e3d4c ")
+    after = shown.partition("example #…")[2] or after
+    assert after.removesuffix(" Esc back ↑↓ alert PgUp PgDn scroll A acknowledge S silence q quit ? help").strip() == (
+        words or ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("beat", "words"),
+    [
+        (HeartbeatView(every=30.0), "heartbeat every 30s, none has arrived yet"),
+        (HeartbeatView(every=60.0, last_success_age=2.5), "heartbeat every 1m, the last 2s ago"),
+        (
+            HeartbeatView(every=30.0, last_success_age=9.0, failing=("otlp is degraded",)),
+            "▲ heartbeat every 30s, the last 9s ago; it says that the monitor fails: otlp is degraded",
+        ),
+        (
+            HeartbeatView(every=30.0, last_success_age=95.0, last_error="HTTP 500"),
+            "▲ heartbeat every 30s does not arrive: HTTP 500; the last 1m35s ago",
+        ),
+    ],
+)
+def test_the_heartbeat_is_shown(beat: HeartbeatView, words: str) -> None:
+    shown = page(alert_samples.snapshot(receivers=(), heartbeat=beat, silences=()), (120, 24))
+    assert f" {words}\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((), None),
+        ((0.5,), None),
+        ((None, None, 0.5), None),
+        ((0.0, 0.25, None, 0.5), "last 1m00s:  ▄·█ 0% to 50%"),
+        ((0.5, 0.5), "last 1m00s: ██ always 50%"),
+        ((-0.5, -0.25, 0.0), "last 1m00s:  ▄█ -50% to 0%"),
+        ((0.5, float("nan")), None),
+    ],
+)
+def test_the_course_of_a_value_is_drawn(values: tuple[float | None, ...], words: str | None) -> None:
+    shown = page(alert_samples.snapshot(alert(values=values, values_s=60.0)))
+    assert "last 1m00s" not in shown if words is None else f" {words}\n" in shown
+
+
+def test_a_long_course_is_drawn_in_fewer_cells() -> None:
+    shown = page(alert_samples.snapshot(alert(values=(*[0.0] * 59, 1.0), values_s=3600.0)), (40, 40))
+    assert f" last 1h00m: {' ' * 19}█ 0% to 100%"[:30] in shown
 
 
 @pytest.mark.parametrize(("age", "old"), [(OLD_ACK_S - 1, False), (OLD_ACK_S, True)])
@@ -252,17 +363,62 @@ any_alert = st.builds(
     annotations=st.dictionaries(nasty_text(), nasty_text(), max_size=2),
     limit=st.none() | st.floats(),
     findings=st.just(()) | st.just(("paused",)),
+    told=st.lists(
+        st.builds(
+            ToldView,
+            receiver=nasty_text(),
+            status=st.sampled_from([*get_args(ToldStatus), "odd"]),
+            at=st.none() | moments,
+            reason=nasty_text(),
+        ),
+        max_size=2,
+    ).map(tuple),
+    values=st.lists(st.none() | st.floats(), max_size=60).map(tuple),
+    values_s=st.floats(0, 1e9),
+    escalated_at=st.none() | moments,
+)
+any_receiver = st.builds(
+    ReceiverView,
+    name=nasty_text(),
+    channel=nasty_text(),
+    where=nasty_text(),
+    state=st.sampled_from([*get_args(ReceiverState), "odd"]),
+    owed=st.integers(0, 10**9),
+    parked=st.integers(0, 2),
+    held_back=st.integers(0, 2),
+    oldest_debt=st.none() | st.floats(),
+    last_success_age=st.none() | st.floats(0, 1e9),
+    last_error=st.none() | nasty_text(),
+    next_in=st.none() | st.floats(0, 1e9),
 )
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(any_alert, max_size=5), nasty_text(), sizes, freshness_states, glyph_sets)
+@given(
+    st.lists(any_alert, max_size=5),
+    st.lists(any_receiver, max_size=3),
+    nasty_text(),
+    sizes,
+    freshness_states,
+    glyph_sets,
+)
 def test_the_page_of_any_alerts_fits_any_screen(
-    found: list[AlertView], words: str, size: tuple[int, int], freshness: Freshness, glyphs: Glyphs
+    found: list[AlertView],
+    receivers: list[ReceiverView],
+    words: str,
+    size: tuple[int, int],
+    freshness: Freshness,
+    glyphs: Glyphs,
 ) -> None:
     silences = (silence(words, matchers={words: words}, author=words, comment=words),)
     snapshot = alert_samples.snapshot(
-        *found, failing={words: words}, reload_error=words, state_degraded=words, silences=silences
+        *found,
+        failing={words: words},
+        reload_error=words,
+        state_degraded=words,
+        silences=silences,
+        receivers=tuple(receivers),
+        heartbeat=HeartbeatView(every=30.0, last_error=words, failing=(words,)),
     )
     assert_fits(listing("alerts", snapshot, size, freshness=freshness, glyphs=glyphs), size, glyphs)
     assert_fits(overview(snapshot, size, freshness=freshness, glyphs=glyphs), size, glyphs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.delivery.targets import routing_of
 from pool_monitor.alerts.file_watch import FileWatch
@@ -72,7 +73,7 @@ class RuleFiles:
         return Loaded(
             (*not_replaced(defaults, loaded.rules), *loaded.rules),
             loaded.inhibit,
-            tuple(map(str, loaded.warnings)),
+            (*map(str, loaded.warnings), *warnings_of(loaded.receivers)),
             routing_of(loaded.route, loaded.receivers),
         )
 

@@ -22,9 +22,18 @@ from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import LOOP_RESUME
 from pool_monitor.log import logger
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
+from pool_monitor.snapshot import (
+    AlertingView,
+    AlertState,
+    AlertTransition,
+    AlertView,
+    ReceiverView,
+    RuleView,
+    SilenceView,
+)
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.delivery.notification import Outcome
     from pool_monitor.alerts.reader import Reader
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
@@ -182,6 +191,10 @@ class AlertManager:
         self._evaluator.overlays.unsilence(silence, self._now())
         self._evaluator.overlays_changed()
 
+    def receivers(self) -> tuple[ReceiverView, ...]:
+        """Who is told of alerts, and what is owed to each."""
+        return self._evaluator.delivery.receivers()
+
     def silences(self) -> tuple[SilenceView, ...]:
         """The silences that last or will begin, the next to end first."""
         return self._evaluator.overlays.silences(self._now())
@@ -203,6 +216,27 @@ class AlertManager:
         """Take an acknowledgement back. Raises UnknownName where there is none."""
         self._evaluator.overlays.unacknowledge(fingerprint)
         self._evaluator.overlays_changed()
+
+    # -- receivers ------------------------------------------------------------------------------------------------
+
+    def retry(self, receiver: str) -> None:
+        """Try now what *receiver* is owed, whatever it has answered, also if it is parked or gone. Raises UnknownName.
+
+        It returns at once; `view` and the event ``alert.notify`` say what comes of it.
+        """
+        self._evaluator.delivery.retry(receiver)
+
+    async def test_receiver(self, receiver: str) -> Outcome:
+        """Send a message to *receiver* that says it is a test, and return what came of it: ``result`` is ``sent`` if
+        the receiver has it, and ``reason`` says in words why not. It is tried once, within 20 s. It does not wait for
+        others, and changes nothing of what the receiver is owed.
+
+        Raises UnknownName for a receiver that no file of rules has, and PoolError while the monitor is not entered. If
+        it is cancelled, the message may arrive all the same.
+        """
+        if not self._is_open:
+            raise PoolError("receivers are known while the monitor is entered")
+        return await self._evaluator.delivery.test(receiver)
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
@@ -285,6 +319,7 @@ class AlertManager:
 
     def tick(self) -> None:
         """The event loop runs. Called about once a second."""
+        self._evaluator.delivery.tick()
         blocked, self._blocked_s = self._blocked_s, 0.0
         self._guard.seen(self._context.clock.monotonic_ns(), blocked)
 
@@ -339,7 +374,7 @@ class AlertManager:
             refused=evaluator.engine.refused,
             paused=self._guard.pause_left(now_ns) or None,
             file_degraded=self._outages.reasons.get("file"),
-            receivers=evaluator.delivery.receivers(),
+            **evaluator.delivery.view(),
         )
 
     def _now(self) -> float:

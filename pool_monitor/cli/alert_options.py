@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 import msgspec
@@ -10,9 +10,10 @@ import msgspec
 from pool_monitor.alerts.quantity import parse
 from pool_monitor.cli.output import print_json
 from pool_monitor.dashboard.terminal import stdout_glyphs
-from pool_monitor.snapshot import AlertTransition, AlertView
+from pool_monitor.snapshot import AlertTransition, AlertView, ReceiverView
 from pool_monitor.view import plain
 from pool_monitor.view.table import Column, Row, table
+from pool_monitor.view.text import Line
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 ADDRESS_OPTION = click.option(
@@ -34,11 +35,16 @@ def duration_of(_ctx: click.Context, _param: click.Parameter, value: str | None)
 
 def table_text(columns: Sequence[Column[Row]], rows: Sequence[Row], width: int) -> str:
     """All *rows* as a table."""
+    return lines_text(table(columns, rows, width, len(rows) + 1))
+
+
+def lines_text(lines: Iterable[Line]) -> str:
+    """*lines* as stdout can show them."""
     glyphs = stdout_glyphs()
-    return plain(glyphs.draw(line) for line in table(columns, rows, width, len(rows) + 1)).rstrip("\n")
+    return plain(glyphs.draw(line) for line in lines).rstrip("\n")
 
 
-def print_rows(rows: Sequence[AlertView] | Sequence[AlertTransition]) -> None:
+def print_rows(rows: Sequence[AlertView] | Sequence[AlertTransition] | Sequence[ReceiverView]) -> None:
     """Print *rows* as JSON."""
     encoded = msgspec.json.encode(rows)
     print_json(encoded, msgspec.json.format(encoded, indent=2))

@@ -9,6 +9,7 @@ from pool_monitor.cli.lazy_group import LazyGroup
 COMMANDS = {
     "list": "List the alerts of a service, what fires first, and the silences.",
     "history": "List the latest changes of alerts.",
+    "receivers": "List who is told of alerts, and what they are owed.",
     "silence": "Tell nobody of the alerts that match, for some time.",
     "unsilence": "End a silence.",
     "ack": "Acknowledge an alert: somebody is dealing with it.",

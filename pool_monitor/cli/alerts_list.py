@@ -12,8 +12,8 @@ from pool_monitor.cli import text_width
 from pool_monitor.cli.alert_options import JSON_OPTION, print_rows, table_text
 from pool_monitor.cli.output import print_text
 from pool_monitor.service.client import open_client, resolve
-from pool_monitor.snapshot import AlertReport, AlertState, Snapshot
-from pool_monitor.view import alert_words
+from pool_monitor.snapshot import AlertReport, AlertState, AlertView, Snapshot
+from pool_monitor.view import alert_words, delivery_words
 from pool_monitor.view.alerts_page import alert_columns, evaluation
 from pool_monitor.view.text import clean
 
@@ -39,11 +39,17 @@ def command(address: str | None, states: tuple[str, ...], as_json: bool) -> None
     lines = [evaluation(shown)]
     if chosen:
         lines.append(table_text(alert_columns(snapshot.taken_at), chosen, width))
-        lines += [f"{clean(alert.fingerprint)}  {alert_words.name(alert)}" for alert in chosen]
+        lines += [_about(alert, snapshot.taken_at) for alert in chosen]
     if report.silences:
         lines += ["", "silences:"]
         lines += [f"{clean(one.id)}  {alert_words.silence_words(one, snapshot.taken_at)}" for one in report.silences]
     print_text("".join(f"{line}\n" for line in lines))
+
+
+def _about(alert: AlertView, now: float) -> str:
+    """The fingerprint and the name, who deals with it, and what its receivers know."""
+    known = filter(None, [alert_words.acknowledged(alert, now), *delivery_words.told(alert, now)])
+    return f"{clean(alert.fingerprint)}  {'; '.join([alert_words.name(alert), *known])}"
 
 
 async def _now(address: str | None) -> tuple[Snapshot, AlertReport]:

@@ -1,13 +1,14 @@
-"""The exported metrics of alerts: what is active, and how the evaluation of rules goes."""
+"""The exported metrics of alerts: what is active, how the evaluation of rules goes, and whether messages arrive."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.export.family import Family, Labels, family_of, labels, read_family
-from pool_monitor.snapshot import AlertingView, AlertView, Snapshot
+from pool_monitor.snapshot import AlertingView, AlertView, ReceiverState, Snapshot
 
 _QUIET = ("silenced", "acknowledged", "inhibited", "muted")
 
@@ -34,6 +35,16 @@ _ALERTING_READ: dict[str, tuple[str, Callable[[AlertingView], int | None]]] = {
         lambda alerting: None if alerting.state_path is None else int(alerting.state_degraded is None),
     ),
 }
+_RESULTS = ("sent", "failed", "lost")
+_RECEIVER = (
+    ("owed", "notifications_owed", "Messages that have not arrived yet, the parked ones too."),
+    ("parked", "notifications_parked", "Messages that the receiver refuses; they are tried rarely."),
+    ("held_back", "notifications_held_back", "Messages that the rate limit holds back now."),
+    ("oldest_debt", "notifications_oldest_debt_seconds", "Age of the oldest message that is owed; absent: none is."),
+    ("last_success_age", "notifications_last_success_age_seconds", "Time since a message arrived; absent: none has."),
+    ("failures", "notifications_failures", "Attempts that have failed in a row."),
+)
+_STATES: tuple[str, ...] = get_args(ReceiverState)
 
 
 def alert_families(snapshot: Snapshot) -> Iterator[Family]:
@@ -63,6 +74,38 @@ def alert_families(snapshot: Snapshot) -> Iterator[Family]:
     for name, (text, read) in _ALERTING_READ.items():
         value = None if alerting is None else read(alerting)
         yield family_of(name, text, [] if value is None else [((), [value])])
+    yield from _of_delivery(alerting)
+
+
+def _of_delivery(alerting: AlertingView | None) -> Iterator[Family]:
+    """The metrics of receivers and of the heartbeat. There are as many series as receivers."""
+    receivers = [] if alerting is None else [(labels(receiver=one.name), one) for one in alerting.receivers]
+    yield family_of(
+        "notifications_total",
+        "Attempts to send a message about alerts, by what came of it; lost: messages that were given up. Since the "
+        "monitor was made.",
+        ((of, [one.sent, one.failed, one.lost]) for of, one in receivers),
+        "result",
+        _RESULTS,
+    )
+    for attribute, name, text in _RECEIVER:
+        yield read_family(attribute, name, text, receivers)
+    yield family_of(
+        "receiver_state",
+        "1 for the state of the receiver, 0 for the others.",
+        ((of, [int(one.state == state) for state in _STATES]) for of, one in receivers),
+        "state",
+        _STATES,
+    )
+    beat = None if alerting is None else alerting.heartbeat
+    beats: list[tuple[Labels, object]] = [] if beat is None else [((), beat)]
+    text = "Time since a heartbeat arrived outside; absent: none has."
+    yield read_family("last_success_age", "heartbeat_age_seconds", text, beats)
+    yield family_of(
+        "heartbeat_failing",
+        "1 while the heartbeat says that the monitor fails, else 0.",
+        [] if beat is None else [((), [int(bool(beat.failing))])],
+    )
 
 
 def _labels_of(alert: AlertView) -> Labels:

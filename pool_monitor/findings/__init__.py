@@ -80,6 +80,7 @@ DOUBTS: dict[Kind, MonitorCheck] = {
     "rules_stale": monitor.rules_stale,
     "state_degraded": monitor.state_degraded,
     "alerts_refused": monitor.alerts_refused,
+    "undelivered": monitor.undelivered,
 }
 """The checks for what makes all numbers doubtful."""
 CAUSES: dict[Kind, PoolCheck] = {
@@ -114,6 +115,7 @@ VALUES: dict[Kind, Literal["ratio", "s", "count"]] = {
     **dict.fromkeys(("held", "rules_late", "blocked", "lag", "leak", "fd_leak", "zombie"), "s"),
     **dict.fromkeys(("paused", "dead", "died", "degraded", "starting", "events_dropped", "handlers_detached"), "count"),
     **dict.fromkeys(("events_filtered_out", "series_overflowed", "rules_failing", "alerts_refused", "oom"), "count"),
+    "undelivered": "count",
 }
 """What the value of a finding is: a share, seconds or a count. A kind that is not here has no value, or a plain number.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pool_monitor.findings.finding import Finding
-from pool_monitor.snapshot import MonitorView
+from pool_monitor.snapshot import MonitorView, ReceiverView
 
 NEAR = 0.9
 """From this share of their limit on, series, the memory and the history's file are nearly used up."""
@@ -15,6 +15,9 @@ LATE_INTERVALS, LATE_S = 5, 90.0
 """Rules are evaluated late when this many intervals, and this many seconds, have passed since the last time. After a
 gap, such as a suspend, the evaluation waits on purpose for up to a minute, until windows have filled.
 """
+
+DEBT_S = 300.0
+"""A message about alerts is late when it is owed for so long."""
 
 
 def collecting_stopped(monitor: MonitorView) -> Iterator[Finding]:
@@ -119,6 +122,22 @@ def state_degraded(monitor: MonitorView) -> Iterator[Finding]:
 def alerts_refused(monitor: MonitorView) -> Iterator[Finding]:
     if monitor.alerts is not None and monitor.alerts.refused:
         yield Finding("alerts_refused", "warn", value=monitor.alerts.refused, limit=0)
+
+
+def undelivered(monitor: MonitorView) -> Iterator[Finding]:
+    """Messages that a receiver refuses, or that are owed for `DEBT_S`."""
+    late = [] if monitor.alerts is None else [one for one in monitor.alerts.receivers if _is_late(one)]
+    if late:
+        late.sort(key=lambda one: (-one.parked, -(one.oldest_debt or 0.0)))
+        owed, parked = sum(one.owed for one in late), sum(one.parked for one in late)
+        yield Finding(
+            "undelivered", "warn", names=tuple(one.name for one in late), value=owed, limit=0,
+            counts={"owed": owed, "parked": parked}, reason=late[0].last_error,
+        )  # fmt: skip
+
+
+def _is_late(receiver: ReceiverView) -> bool:
+    return receiver.parked > 0 or (receiver.oldest_debt is not None and receiver.oldest_debt >= DEBT_S)
 
 
 def _near(kind: str, used: int | None, limit: int) -> Iterator[Finding]:

@@ -37,7 +37,9 @@ def alert_routes(source: Alerting, answer: Callable[[Request, Any], Awaitable[Re
         states, limit = _states(request.query_params.get("state")), _limit(request.query_params.get("limit"))
         alerts = source.alerts
         shown = tuple(one for one in alerts.shown() if one.state in states)
-        found = AlertReport(alerts=shown, silences=alerts.silences(), transitions=alerts.history(limit))
+        found = AlertReport(
+            alerts=shown, silences=alerts.silences(), transitions=alerts.history(limit), receivers=alerts.receivers()
+        )
         return await answer(request, found)
 
     async def rules(request: Request) -> Response:

@@ -139,14 +139,6 @@ class SilenceView(Struct, frozen=True, kw_only=True):
     comment: str = ""
 
 
-class AlertReport(Struct, frozen=True, kw_only=True):
-    """The alerts of a service, the silences that are set or will begin, and the latest changes, the newest first."""
-
-    alerts: tuple[AlertView, ...]
-    silences: tuple[SilenceView, ...] = ()
-    transitions: tuple[AlertTransition, ...] = ()
-
-
 class RuleView(Struct, frozen=True, kw_only=True):
     """One rule that is evaluated. Times are seconds."""
 
@@ -200,6 +192,17 @@ class ReceiverView(Struct, frozen=True, kw_only=True):
     """Attempts since the monitor was made."""
     lost: int = 0
     """Notifications that were given up, because they were too old or there was no room."""
+
+
+class AlertReport(Struct, frozen=True, kw_only=True):
+    """The alerts of a service, the silences that are set or will begin, the latest changes, the newest first, and who
+    is told of alerts.
+    """
+
+    alerts: tuple[AlertView, ...]
+    silences: tuple[SilenceView, ...] = ()
+    transitions: tuple[AlertTransition, ...] = ()
+    receivers: tuple[ReceiverView, ...] = ()
 
 
 class HeartbeatView(Struct, frozen=True, kw_only=True):

@@ -99,6 +99,8 @@ def statuses(alert: AlertView, now: float) -> list[str]:
         given = alert.acknowledgement
         found.append(f"acked {age(now, given.at)}" if given else "acked")
     words = {
+        "escalated": alert.escalated_at is not None,
+        "parked": any(one.status == "parked" for one in alert.told),
         "silenced": alert.silenced,
         "inhibited": alert.inhibited,
         "muted": alert.muted,
@@ -106,6 +108,16 @@ def statuses(alert: AlertView, now: float) -> list[str]:
         "flapping": alert.flapping,
     }
     return [*found, *(word for word, holds in words.items() if holds)]
+
+
+def acknowledged(alert: AlertView, now: float) -> str:
+    """Return who deals with *alert*, since when and why. Empty: nobody."""
+    given = alert.acknowledgement
+    if not alert.acknowledged or given is None:
+        return ""
+    until = "" if given.until is None else f", for another {left(now, given.until)}"
+    comment = f": {one_line(given.comment)}" if given.comment else ""
+    return f"acknowledged by {one_line(given.author) or '?'} {age(now, given.at)} ago{until}{comment}"
 
 
 def ack_is_old(alert: AlertView, now: float) -> bool:

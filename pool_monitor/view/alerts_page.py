@@ -1,4 +1,5 @@
-"""The page of alerts: what is evaluated, one line for each alert, the selected alert in full, and the silences.
+"""The page of alerts: what is evaluated, one line for each alert, the selected alert in full, the receivers and the
+silences.
 
 What is firing comes first, the worst of it at the top; then what recovers, what may fire soon, and what is over.
 """
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from pool_monitor.snapshot import AlertingView, AlertView, PoolDetail, Snapshot
 from pool_monitor.view import alert_words as words
+from pool_monitor.view import delivery_words as delivery
 from pool_monitor.view import format as fmt
 from pool_monitor.view.notices import SYMBOLS
 from pool_monitor.view.page_frame import Content, PageState, page_content
@@ -78,13 +80,13 @@ def alert_columns(now: float) -> tuple[Column[AlertView], ...]:
 
 
 def alerts_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """Return the list of alerts and, below it, the selected one in full and the silences. The arrows select; what is
-    below the list scrolls.
+    """Return the list of alerts and, below it, the selected one in full, the receivers and the silences. The arrows
+    select; what is below the list scrolls.
     """
-    rows, now = alert_rows(snapshot), snapshot.taken_at
+    rows, now, alerting = alert_rows(snapshot), snapshot.taken_at, snapshot.monitor.alerts
     chosen = selected_alert(rows, state.alert)
     head = paragraph(evaluation(snapshot), size.width, "plain" if rows else "dim")
-    below = list(_problems(snapshot.monitor.alerts, size.width))
+    below = list(_problems(alerting, size.width))
     if chosen is not None:
         height = min(len(rows) + 1, max((size.height - len(head)) // _LIST_SHARE, _LIST_LEAST))
         offset = max(0, rows.index(chosen) - rows_shown(len(rows), height) // 2)
@@ -92,7 +94,7 @@ def alerts_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize, st
         head.append([Segment("─" * size.width, "frame")])
         head += paragraph(state.prompt, size.width, "key") if state.prompt else []
         below = [*alert_lines(chosen, snapshot, size.width), *below]
-    return page_content(head, [*below, *_silences(snapshot, size.width)], state)
+    return page_content(head, [*below, *receiver_lines(alerting, size.width), *_silences(snapshot, size.width)], state)
 
 
 def evaluation(snapshot: Snapshot) -> str:
@@ -129,6 +131,23 @@ def _problems(alerting: AlertingView | None, cells: int) -> Iterator[Line]:
         yield from paragraph(f"states, silences and acknowledgements are in memory; {_NOWHERE}", cells, "dim")
 
 
+def receiver_lines(alerting: AlertingView | None, cells: int) -> list[Line]:
+    """Return who is told of alerts, what is owed to each, and why it has not arrived; then the heartbeat."""
+    if alerting is None or not (alerting.receivers or alerting.heartbeat):
+        return []
+    lines: list[Line] = [[]]
+    if rows := alerting.receivers:
+        lines += table(delivery.receiver_columns(), rows, cells, len(rows) + 1)
+    for receiver in rows:
+        if text := delivery.trouble(receiver):
+            bad = receiver.state in delivery.WORRYING or receiver.lost
+            lines += paragraph(f"{SYMBOLS['warn']} {text}" if bad else text, cells, "warn" if bad else "plain")
+    if alerting.heartbeat is not None:
+        text, bad = delivery.heartbeat(alerting.heartbeat)
+        lines += paragraph(f"{SYMBOLS['warn']} {text}" if bad else text, cells, "warn" if bad else "plain")
+    return lines
+
+
 def _silences(snapshot: Snapshot, cells: int) -> list[Line]:
     alerting = snapshot.monitor.alerts
     silences = alerting.silences if alerting is not None else ()
@@ -146,7 +165,7 @@ def _silences(snapshot: Snapshot, cells: int) -> list[Line]:
 def alert_lines(alert: AlertView, snapshot: Snapshot, cells: int) -> list[Line]:
     """Return everything about one alert."""
     lines = paragraph(f"{words.name(alert)}: {_story(alert, snapshot.taken_at)}", cells, "strong")
-    for text in _details(alert, snapshot):
+    for text in _details(alert, snapshot, cells):
         lines += paragraph(text, cells)
     return [*lines, *paragraph(f"fingerprint {clean(alert.fingerprint)}", cells, "dim")]
 
@@ -163,13 +182,16 @@ def _story(alert: AlertView, now: float) -> str:
     return "; ".join(parts)
 
 
-def _details(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:
+def _details(alert: AlertView, snapshot: Snapshot, cells: int) -> Iterator[str]:
     if alert.summary:
         yield one_line(alert.summary)
+    if course := delivery.course(alert, cells):
+        yield course
     if alert.reason:
         yield f"reason: {_REASONS.get(alert.reason) or one_line(alert.reason)}"
     for told in (_acknowledged, _silenced, _inhibited):
         yield from told(alert, snapshot)
+    yield from delivery.told(alert, snapshot.taken_at)
     if alert.muted:
         yield "muted: a mute time of its rule lasts now"
     if alert.flapping:
@@ -185,13 +207,8 @@ def _details(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:
 
 
 def _acknowledged(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:
-    given, now = alert.acknowledgement, snapshot.taken_at
-    if not alert.acknowledged or given is None:
-        return
-    old = f"{SYMBOLS['warn']} " if words.ack_is_old(alert, now) else ""
-    until = "" if given.until is None else f", for another {words.left(now, given.until)}"
-    comment = f": {one_line(given.comment)}" if given.comment else ""
-    yield f"{old}acknowledged by {one_line(given.author) or '?'} {words.age(now, given.at)} ago{until}{comment}"
+    if given := words.acknowledged(alert, snapshot.taken_at):
+        yield f"{SYMBOLS['warn']} {given}" if words.ack_is_old(alert, snapshot.taken_at) else given
 
 
 def _silenced(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:

@@ -204,6 +204,13 @@ def _rules_failing(finding: Finding) -> str:
     return f"{fmt.plural(number, 'rule')} {'fails' if number == 1 else 'fail'}: {named}; {why}"
 
 
+def _undelivered(finding: Finding) -> str:
+    owed, names = finding.counts["owed"], finding.names
+    to = ", ".join(map(one_line, names[:NAMES_MAX])) + (", …" if len(names) > NAMES_MAX else "")
+    why = f": {one_line(finding.reason)}" if finding.reason else ""
+    return f"{fmt.plural(owed, 'message')} to {to} {'has' if owed == 1 else 'have'} not arrived{why}"
+
+
 _SUBJECTS = {"loop": "event loop", "process": "this service"}
 """The words for subjects of faults whose names alone do not say what they are."""
 
@@ -238,6 +245,7 @@ WORDS: dict[Kind, Callable[[Finding], str]] = {
     "rules_stale": lambda finding: f"the rules were not read again: {one_line(finding.reason or '')}",
     "state_degraded": lambda finding: f"states of alerts are not stored: {one_line(finding.reason or '')}",
     "alerts_refused": _number("alert", "refused: a rule has too many instances"),
+    "undelivered": _undelivered,
     "paused": lambda finding: f"pool is paused: {_waiting_calls(finding)}",
     "not_running": lambda finding: f"pool is {finding.reason}",
     "cannot_start": _cannot_start,

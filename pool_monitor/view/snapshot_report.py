@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
-from pool_monitor.view.alerts_page import alert_columns, alert_rows, evaluation
+from pool_monitor.view.alerts_page import alert_columns, alert_rows, evaluation, receiver_lines
 from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.glyphs import UNICODE, Glyphs
@@ -70,12 +70,13 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
 
 
 def _alerts(snapshot: Snapshot, width: int) -> list[Line]:
-    """Return what is evaluated, and the alerts."""
+    """Return what is evaluated, the alerts, and who is told of them."""
     if snapshot.monitor.alerts is None and "alerts" not in snapshot.monitor.degraded:
         return []
     rows = alert_rows(snapshot)
     lines = [[], *_lines(f"ALERTS: {evaluation(snapshot)}")]
-    return lines + (table(alert_columns(snapshot.taken_at), rows, width, len(rows) + 1) if rows else [])
+    lines += table(alert_columns(snapshot.taken_at), rows, width, len(rows) + 1) if rows else []
+    return lines + receiver_lines(snapshot.monitor.alerts, width)
 
 
 def _errors(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:

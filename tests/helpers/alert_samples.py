@@ -6,7 +6,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pool_monitor.snapshot import Acknowledgement, AlertingView, AlertTransition, AlertView, SilenceView, Snapshot
+from pool_monitor.snapshot import (
+    Acknowledgement,
+    AlertingView,
+    AlertTransition,
+    AlertView,
+    HeartbeatView,
+    ReceiverView,
+    SilenceView,
+    Snapshot,
+    ToldView,
+)
 from tests.helpers import samples
 
 NOW = samples.START + samples.UPTIME
@@ -46,12 +56,58 @@ def alerts() -> tuple[AlertView, ...]:
             since=NOW - 40_000.0, summary="text-3 uses 1.2G",
             acknowledgement=Acknowledgement(author="anna", comment="restart tonight", at=NOW - 36_000.0),
         ),
-        alert("FailingCalls", 1, severity="critical", value=0.31, limit=0.2, summary="31% of chat fail"),
+        alert(
+            "FailingCalls", 1, severity="critical", value=0.31, limit=0.2, summary="31% of chat fail",
+            values=(0.01, 0.01, 0.0, None, 0.02, 0.05, 0.08, 0.16, 0.24, 0.3, 0.31), values_s=165.0,
+            escalated_at=NOW - 60.0,
+            told=(
+                ToldView(receiver="ops", status="told", at=NOW - 120.0),
+                ToldView(receiver="pager", status="told", at=NOW - 118.0),
+                ToldView(receiver="boss", status="waiting", at=NOW + 24.0),
+            ),
+        ),
         alert("QueueFull", 2, labels={"pool": "text"}, state="recovering", value=12.0, unit="count", limit=32.0,
               flapping=True, summary="12 calls wait"),
         alert("HostMemory", 6, labels={}, value=0.93, limit=0.9, silenced=True, silences=("s-1",), summary="memory"),
         alert("SlowChat", 7, inhibited=True, inhibited_by=(f"{1:016x}",), value=3.0, unit="s", limit=2.0),
     )  # fmt: skip
+
+
+def receivers() -> tuple[ReceiverView, ...]:
+    """Return receivers that have everything."""
+    return (
+        ReceiverView(
+            name="ops", channel="webhook", where="https://hooks.example #1f2e3d4c", last_success_age=120.0, sent=41,
+        ),
+        ReceiverView(
+            name="pager", channel="webhook", where="https://pager.example #a1b2c3d4", page=True,
+            last_success_age=118.0, sent=3,
+        ),
+    )  # fmt: skip
+
+
+def troubled() -> dict[str, Any]:
+    """Return what an `AlertingView` has when messages do not arrive, for different reasons."""
+    return {
+        "owed": 37, "parked": 1, "held_back": 34, "lost": 2, "oldest_debt": 210.0, "notified_age": 18.0,
+        "heartbeat": HeartbeatView(every=30.0, last_success_age=95.0, last_error="connection refused"),
+        "receivers": (
+            receivers()[0],
+            ReceiverView(
+                name="pager", channel="webhook", where="https://pager.example #a1b2c3d4", page=True, state="parked",
+                owed=2, parked=1, oldest_debt=210.0, last_success_age=7000.0, last_error="HTTP 404 not found",
+                failures=1, next_in=130.0, sent=3, failed=1,
+            ),
+            ReceiverView(
+                name="chat", channel="webhook", where="http://chat.example #0badcafe", state="open", owed=1,
+                oldest_debt=65.0, last_error="HTTP 503 service unavailable", failures=5, next_in=40.0, failed=5,
+            ),
+            ReceiverView(
+                name="post", channel="email", where="smtp.example.org:587", held_back=34, owed=34, oldest_debt=18.0,
+                last_success_age=18.0, next_in=12.0, sent=12, lost=2,
+            ),
+        ),
+    }  # fmt: skip
 
 
 def silence(name: str = "s-1", **changes: Any) -> SilenceView:
@@ -80,6 +136,9 @@ def alerting(**changes: Any) -> AlertingView:
         "state_path": "var/state.db",
         "silences": (silence(),),
         "transitions": 17,
+        "notified_age": 118.0,
+        "receivers": receivers(),
+        "heartbeat": HeartbeatView(every=30.0, last_success_age=12.0),
     }
     return AlertingView(**{**usual, **changes})
 

@@ -54,6 +54,7 @@ FIRED = {
     "RulesNotReloaded": ("warning", "a real file with an error"),
     "AlertsRefused": ("warning", "a rule with a limit of one alert"),
     "StateNotKept": ("warning", "a real state file on a disk that is full"),
+    "NotificationParked": ("warning", "a real receiver that refuses the message"),
 }
 """The severity that it reaches there, and by what. Values are put in at the sensor or as events where a test cannot
 bring about the fault itself; a Snapshot is never made up."""
