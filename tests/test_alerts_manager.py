@@ -624,7 +624,8 @@ async def test_what_changes_while_changes_are_settled_is_settled_after_them(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with rig.monitor() as monitor:
-        evaluator, gate, begun = monitor.alerts._evaluator, asyncio.Event(), []
+        evaluator, gate = monitor.alerts._evaluator, asyncio.Event()
+        begun: list[int] = []
         await evaluator.settled()
 
         async def settle(_slices: object) -> None:
