@@ -295,3 +295,12 @@ def test_without_a_route_nobody_is_told(suite: Suite) -> None:
     done = suite.run(SIZE % "5x9", "exp_notifications: [{at: 30s, receiver: log}]")
     assert done.code == 1
     assert "log was told nothing" in done.out
+
+
+def test_the_example_of_the_guide_passes(tmp_path: Path, command: Command) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "RULE_TESTS.md").read_text()
+    for block in guide.split("```yaml\n# ")[1:]:
+        name, _, text = block.split("```")[0].partition("\n")
+        (tmp_path / name).write_text(text)
+    done = command("rules", "test", str(tmp_path / "tests.yaml"))
+    assert (done.code, done.out.rpartition(": ")[2]) == (0, "2 tests, all passed\n"), done.out
