@@ -32,16 +32,11 @@ class Limited:
     def __call__(self, due: int, at: float, *, waiting: int = 0, digest_waits: bool = False) -> Ration:
         return self.limits.ration("ops", due, at, page=self.page, waiting=waiting, digest_waits=digest_waits)
 
-    @property
-    def holds_back(self) -> bool:
-        return self.limits.holds_back("ops")
-
 
 def test_twelve_messages_pass_at_once_and_twelve_again_after_a_minute() -> None:
     ration = Limited()
     assert ration(BURST, AT) == Ration(BURST)
     assert ration(BURST, AT + 60.0) == Ration(BURST)
-    assert not ration.holds_back
 
 
 def test_one_more_than_there_are_tokens_makes_one_digest_of_all() -> None:
@@ -61,7 +56,6 @@ def test_a_quiet_minute_ends_it() -> None:
     ration(100, AT)
     assert ration(1, AT + QUIET - 1.0).digest, "the minute was not quiet"
     assert ration(BURST, AT + 2 * QUIET - 1.0) == Ration(BURST)
-    assert not ration.holds_back
 
 
 def test_it_goes_on_until_the_digest_has_arrived() -> None:
@@ -75,10 +69,15 @@ def test_it_goes_on_until_the_digest_has_arrived() -> None:
 def test_a_digest_of_an_earlier_life_that_waits_holds_back_the_next_messages() -> None:
     ration = Limited()
     assert ration(1, AT, waiting=1, digest_waits=True).digest
-    assert ration.holds_back
 
 
-def test_messages_that_have_not_arrived_occupy_tokens() -> None:
+def test_a_slow_receiver_gets_twelve_messages_a_minute_too() -> None:
+    ration = Limited()
+    assert ration(6, AT) == Ration(6)
+    assert ration(6, AT + 1.0, waiting=6) == Ration(6)
+
+
+def test_at_most_twelve_messages_wait_for_a_receiver() -> None:
     ration = Limited()
     assert ration(1, AT, waiting=BURST - 1) == Ration(1)
     assert ration(1, AT + 3600.0, waiting=BURST).digest
@@ -92,16 +91,32 @@ def test_pages_are_delayed_and_never_put_together() -> None:
     assert found.single == 0
     assert found.next_at == pytest.approx(AT + 1 / PER_SECOND)
     assert ration(88, found.next_at).single == 1
-    assert not ration.holds_back
 
 
 def test_the_limits_of_receivers_that_are_gone_are_forgotten() -> None:
     ration = Limited()
     ration(100, AT)
     ration.limits.keep({"ops"})
-    assert ration.holds_back
+    assert ration(1, AT).next_at == AT + DIGEST_EVERY
     ration.limits.keep(set())
-    assert not ration.holds_back
+    assert ration(1, AT) == Ration(1)
+
+
+def test_what_is_held_back_is_asked_for_again_at_its_time() -> None:
+    limits = RateLimits()
+    for group in (1, 2):
+        limits.hold("ops", group, AT, AT + 5.0)
+    limits.hold("ops", 3, AT + 1.0, AT + 5.0)
+    limits.hold("mail", 4, AT, None)
+    assert (limits.held_back("ops"), limits.held_for("ops", AT + 2.0), limits.until("ops")) == (3, 2.0, AT + 5.0)
+    assert limits.next_at == AT + 5.0
+    assert limits.asked_again(AT + 4.0) == []
+    limits.release("ops", 1)
+    assert limits.asked_again(AT + 5.0) == [2, 3]
+    assert limits.next_at is None
+    for group in (2, 3):
+        limits.release("ops", group)
+    assert (limits.held_back("ops"), limits.held_for("ops", AT + 9.0)) == (0, 0.0)
 
 
 @given(

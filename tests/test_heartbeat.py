@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_monitor import Monitor
-from pool_monitor.alerts.heartbeat import Heartbeat, failure_url
+from pool_monitor.alerts.channels.http import joined
+from pool_monitor.alerts.heartbeat import Heartbeat
 from pool_monitor.alerts.pulse import Beat, Beats, Pulse, Standing, troubles
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import AlertsConfig, MonitorConfig, ResourcesConfig, ServiceConfig
@@ -129,7 +130,7 @@ def test_no_beat_without_a_fresh_pulse_and_none_too_often(every: float, steps: l
     ],
 )
 def test_a_failure_is_told_below_the_path(url: str, failure: str) -> None:
-    assert failure_url(url) == failure
+    assert joined(url, "/fail") == failure
 
 
 # -- sent for real ----------------------------------------------------------------------------------------------------

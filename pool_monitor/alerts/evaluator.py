@@ -28,11 +28,13 @@ from pool_monitor.alerts.slices import Slices
 from pool_monitor.alerts.wording import texts_of, worded
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
+from pool_monitor.storage.state import Changes
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
     from pool_monitor.alerts.announcer import Announcer
     from pool_monitor.alerts.inputs import Inputs
+    from pool_monitor.alerts.reader import Reader
     from pool_monitor.alerts.rule import CheckedRule, Inhibition
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
@@ -56,15 +58,19 @@ class Evaluator:
     their own.
     """
 
-    def __init__(self, config: MonitorConfig, context: Context, announcer: Announcer) -> None:
+    def __init__(
+        self, config: MonitorConfig, context: Context, announcer: Announcer, reader: Reader | None = None
+    ) -> None:
         interval = config.alerts.interval
-        past = Past(context.metrics, context.history, context.clock, interval, config.history)
         self.engine, self.overlays = Engine(interval), Overlays()
         self._context, self._announcer = context, announcer
-        self._reader = LiveReader(context.snapshot_in_steps, past)
+        if reader is None:
+            past = Past(context.metrics, context.history, context.clock, interval, config.history)
+            reader = LiveReader(context.snapshot_in_steps, past)
+        self._reader: Reader = reader
         self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
-        self.delivery = Delivery(context, self.settle_soon)
+        self.delivery = Delivery(context, self.settle_soon, self.store_soon)
         self._alerts: dict[str, Alert] = {}  # by fingerprint, as they were laid last
         self._courses = ValueCourses()
         self._before = Before(context.metrics, context.clock)
@@ -76,6 +82,8 @@ class Evaluator:
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
         self._walking = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self._to_store = False
         self.history: deque[AlertTransition] = deque(maxlen=HISTORY)
         """The changes that are stored, the oldest first."""
         self.shown: tuple[AlertView, ...] = ()
@@ -147,6 +155,7 @@ class Evaluator:
             self._state = None
             try:
                 await self.delivery.close()
+                await self._store_delivery(state)
                 await self._announcer.close()
             finally:
                 await state.close()
@@ -162,7 +171,7 @@ class Evaluator:
         known |= self.engine.rules
         self._inhibitions = inhibitions
         if routing is not None:
-            self.delivery.use(routing, self._look)
+            self.delivery.use(routing)
         ended = [worded(one, known) for one in changed]
         self._untold += ended
         self._unrecorded += ended
@@ -234,6 +243,24 @@ class Evaluator:
             self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
             self._settling.add_done_callback(retrieve_error)
 
+    def store_soon(self) -> None:
+        """Store what has become of notifications. Nothing is laid, shown or told."""
+        self._to_store = True
+        if self._state is not None and (self._storing is None or self._storing.done()):
+            self._storing = asyncio.get_running_loop().create_task(self._stored(), name="pool_monitor alerts store")
+            self._storing.add_done_callback(retrieve_error)
+
+    async def _stored(self) -> None:
+        while self._to_store:
+            async with self._walking:
+                self._to_store = False
+                if self._state is not None:
+                    await self._store_delivery(self._state)
+
+    async def _store_delivery(self, state: Keeper) -> None:
+        rows = {table: found for table, found in self.delivery.rows(whole=False).items() if found}
+        await state.commit(Changes(rows))  # type: ignore[arg-type]
+
     def overlays_changed(self) -> None:
         """Show what somebody did now, and store it soon. An evaluation that is under way shows it at its end."""
         if not self._walking.locked():
@@ -251,8 +278,8 @@ class Evaluator:
             if view is not None:
                 shown.append(view)
             await slices.pause()
-        self.delivery.note(transitions)
-        self.delivery.flush(self._look)
+        for _ in self.delivery.settling(transitions, self.engine.each(), self._look):
+            await slices.pause()
         for number, view in enumerate(shown):
             shown[number] = self._with_told(self._drawn(view) if number < DRAWN else view)
             await slices.pause()
@@ -295,7 +322,7 @@ class Evaluator:
 
     def _with_told(self, view: AlertView) -> AlertView:
         """Return *view* with what the receivers know of it."""
-        told = self.delivery.told(view.fingerprint)
+        told = self.delivery.told(view)
         return msgspec.structs.replace(view, told=told) if told else view
 
     def _drawn(self, view: AlertView) -> AlertView:

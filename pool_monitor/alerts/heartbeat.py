@@ -25,7 +25,6 @@ import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -114,29 +113,28 @@ class Heartbeat:
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
-    def url(self) -> str:
-        """Return the URL, read anew: a file may have been replaced. Raises ConfigError, without any part of it."""
-        from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
-        from pool_monitor.alerts.rule_file.files import contents
+    def check(self) -> None:
+        """Raise ConfigError when there is no URL, without any part of what is there."""
+        from pool_monitor.alerts.channels.address_guard import url_problem
+        from pool_monitor.alerts.channels.secrets import SecretMissing, place_of, value_of
 
-        path, variable = self._config.url_file, self._config.url_env
-        where = f"the environment variable {variable}" if path is None else f"the file {path}"
+        secret = self._secret()
         try:
-            url = value_of(Secret(variable=variable)) if path is None else contents(path).decode().strip()
+            url = value_of(secret)
         except SecretMissing as error:
             raise ConfigError(f"[alerts] heartbeat: {error}, so no beat could be sent") from None
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "it is not a file with a URL"
-            raise ConfigError(f"[alerts] heartbeat: {where} cannot be read: {why}") from None
-        if not _is_url(url):
-            raise ConfigError(f"[alerts] heartbeat: {where} has no URL, such as https://beats.example/1234")
-        return url
+        if url_problem(url):
+            raise ConfigError(f"[alerts] heartbeat: {place_of(secret)} has no URL, such as https://beats.example/1234")
+
+    def _secret(self) -> Secret:
+        path = self._config.url_file
+        return Secret(variable=self._config.url_env, file=None if path is None else str(path))
 
     async def beat_until(self, ending: asyncio.Event, in_order: threading.Event) -> None:
         """Send beats until *ending* is set, and a last one if *in_order* is set then."""
         from pool_monitor.alerts.channels import http
 
-        beats, client = Beats(self._config.every), http.HttpClient()
+        beats, client = Beats(self._config.every), http.HttpClient(self._secret())
         try:
             while not ending.is_set():
                 began = self.now()
@@ -171,12 +169,8 @@ class Heartbeat:
 
     async def _send(self, client: HttpClient, beat: Beat) -> str | None:
         """Return why *beat* has not arrived, in words; None: it has."""
-        from pool_monitor.alerts.channels.secrets import Redactor
+        from pool_monitor.alerts.channels.http import Message
 
-        try:
-            url = self.url()
-        except ConfigError as error:
-            return str(error)
         body = msgspec.json.encode(
             {
                 "service": self._service,
@@ -186,9 +180,7 @@ class Heartbeat:
                 "version": __version__,
             }
         )
-        to = failure_url(url) if beat.status == "failing" else url
-        headers = {"content-type": "application/json"}
-        outcome = await client.post(to, body, headers, hide=Redactor([url, to]))
+        outcome = await client.post(lambda _: Message(body), path="/fail" if beat.status == "failing" else "")
         return None if outcome.result == "sent" else outcome.reason or outcome.result
 
     def _note(self, error: str | None) -> None:
@@ -252,7 +244,7 @@ class _Thread:
     async def _live(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         try:
-            self._heartbeat.url()
+            self._heartbeat.check()
         except ConfigError as error:
             self._tell(_fail, self._begun, error)
             return
@@ -262,20 +254,6 @@ class _Thread:
     def _tell(self, function: object, *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop of the service has ended
             self._home.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
-
-
-def failure_url(url: str) -> str:
-    """Return where a failure is told: ``/fail`` after the path, and the query stays."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/fail"))
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) < 1 << 16
-    except ValueError:
-        return False
 
 
 def _succeed(begun: asyncio.Future[None]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.delivery.targets import routing_of
 from pool_monitor.alerts.file_watch import FileWatch
@@ -16,6 +17,20 @@ from pool_monitor.errors import ConfigError
 if TYPE_CHECKING:
     from pool_monitor.alerts.rule import CheckedRule
     from pool_monitor.config import AlertsConfig, HistoryConfig
+
+
+class RuleSource(Protocol):
+    """Where a manager has its rules from. Methods block on the disk."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a file that can change."""
+
+    def changed(self) -> bool:
+        """Whether a file has changed since it was read, and not since the look before."""
+
+    def read(self, added: Sequence[CheckedRule]) -> Loaded:
+        """Return what the files have. *added*: the rules that there are besides. Raises ConfigError."""
 
 
 class RuleFiles:
@@ -58,7 +73,7 @@ class RuleFiles:
         return Loaded(
             (*not_replaced(defaults, loaded.rules), *loaded.rules),
             loaded.inhibit,
-            tuple(map(str, loaded.warnings)),
+            (*map(str, loaded.warnings), *warnings_of(loaded.receivers)),
             routing_of(loaded.route, loaded.receivers),
         )
 

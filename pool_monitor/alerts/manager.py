@@ -12,7 +12,7 @@ from pool_monitor.alerts.announcer import Announcer
 from pool_monitor.alerts.clock_guard import ClockGuard
 from pool_monitor.alerts.evaluator import Evaluator
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
-from pool_monitor.alerts.loading import RuleFiles
+from pool_monitor.alerts.loading import RuleFiles, RuleSource
 from pool_monitor.alerts.outages import Outages
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.alerts.reach import check_reach
@@ -33,6 +33,8 @@ from pool_monitor.snapshot import (
 )
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.delivery.notification import Outcome
+    from pool_monitor.alerts.reader import Reader
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.storage.state import Keeper
@@ -47,14 +49,24 @@ class AlertManager:
     Evaluations are *interval* seconds apart, at multiples of it. One that the service had no time for is left out and
     counted. After the machine was suspended or the process stopped, the time in between does not count for any rule,
     and evaluation pauses for as long, at most a minute (clock_guard.py), so that nothing fires because of it.
+
+    *files* has the rules, and *reader* reads what they need; None: the files of *config*, and the Snapshots and the
+    history of the monitor.
     """
 
-    def __init__(self, config: MonitorConfig, context: Context) -> None:
+    def __init__(
+        self,
+        config: MonitorConfig,
+        context: Context,
+        *,
+        files: RuleSource | None = None,
+        reader: Reader | None = None,
+    ) -> None:
         self._config, self._context = config, context
-        self._book, self._files = RuleBook(), RuleFiles(config.alerts, config.history)
+        self._book, self._files = RuleBook(), files or RuleFiles(config.alerts, config.history)
         self._outages = Outages(context)
         self._announcer = Announcer(config.alerts, context, self._outages)
-        self._evaluator = Evaluator(config, context, self._announcer)
+        self._evaluator = Evaluator(config, context, self._announcer, reader)
         self._guard = ClockGuard(config.alerts.interval)
         self._thread, self._reloading = SideThread("alerts"), asyncio.Lock()
         self._handler = f"pool_monitor alerts {context.monitor}"
@@ -205,6 +217,27 @@ class AlertManager:
         self._evaluator.overlays.unacknowledge(fingerprint)
         self._evaluator.overlays_changed()
 
+    # -- receivers ------------------------------------------------------------------------------------------------
+
+    def retry(self, receiver: str) -> None:
+        """Try now what *receiver* is owed, whatever it has answered, also if it is parked or gone. Raises UnknownName.
+
+        It returns at once; `view` and the event ``alert.notify`` say what comes of it.
+        """
+        self._evaluator.delivery.retry(receiver)
+
+    async def test_receiver(self, receiver: str) -> Outcome:
+        """Send a message to *receiver* that says it is a test, and return what came of it: ``result`` is ``sent`` if
+        the receiver has it, and ``reason`` says in words why not. It is tried once, within 20 s. It does not wait for
+        others, and changes nothing of what the receiver is owed.
+
+        Raises UnknownName for a receiver that no file of rules has, and PoolError while the monitor is not entered. If
+        it is cancelled, the message may arrive all the same.
+        """
+        if not self._is_open:
+            raise PoolError("receivers are known while the monitor is entered")
+        return await self._evaluator.delivery.test(receiver)
+
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     async def evaluate(self) -> None:
@@ -286,6 +319,7 @@ class AlertManager:
 
     def tick(self) -> None:
         """The event loop runs. Called about once a second."""
+        self._evaluator.delivery.tick()
         blocked, self._blocked_s = self._blocked_s, 0.0
         self._guard.seen(self._context.clock.monotonic_ns(), blocked)
 
@@ -340,7 +374,7 @@ class AlertManager:
             refused=evaluator.engine.refused,
             paused=self._guard.pause_left(now_ns) or None,
             file_degraded=self._outages.reasons.get("file"),
-            receivers=self.receivers(),
+            **evaluator.delivery.view(),
         )
 
     def _now(self) -> float:

@@ -7,7 +7,7 @@ for each window that rules use, and it is dropped when it has been read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pool_monitor.alerts.catalogue import find
 from pool_monitor.alerts.found import FindingReader
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 
 _ROUNDING_S = 1e-6
+
+
+class Reader(Protocol):
+    """Reads what rules need, once for each evaluation."""
+
+    async def prepare(self, wanted: Iterable[Input]) -> None:
+        """Begin to read what takes long. Never raises for an input that fails."""
+
+    def reading(self, wanted: Iterable[Input], elapsed: float) -> Iterator[Inputs | None]:
+        """Read all *wanted* now. Yields None where the caller may let others work, and the inputs last."""
+
+    async def close(self) -> None:
+        """End what `prepare` has begun. The reader can still be used."""
 
 
 class LiveReader:

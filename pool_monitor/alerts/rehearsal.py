@@ -2,7 +2,8 @@
 
 A test of rules and a replay have no receivers. They give a `Rehearsal` what the evaluator gives to delivery, and get
 each attempt to send a notification, with the time at which it would have been made. The notifier and the outbox are
-those of a service. In place of the network, a function says what comes of an attempt.
+those of a service; pauses after failures are as long as they can be, so they are the same each time. In place of the
+network, a function says what comes of an attempt.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
-from pool_monitor.alerts.delivery.notifier import Notifier
-from pool_monitor.alerts.delivery.outbox import Outbox
+from pool_monitor.alerts.delivery.outbox import Owed
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.overlays import Overlays
@@ -24,6 +25,10 @@ from pool_monitor.snapshot import AlertTransition, AlertView
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
+
+_PAUSE_S = 0.05
+_ROUNDS_MAX = 100
+"""Most settlings at one moment. More of them are `_PAUSE_S` apart."""
 
 
 class Upshot(NamedTuple):
@@ -54,7 +59,8 @@ def arrives(_notification: Notification, _at: float) -> Upshot:
 class Rehearsal:
     """Tells nobody, and says who would have been told. Bounded as the notifier and the outbox are.
 
-    *overlays* lie over the alerts, with *inhibitions*. *answer* is called for each attempt with its time.
+    Times do not descend. For each evaluation: call `until` before it, and `step` after it. *overlays* lie over the
+    alerts, with *inhibitions*. *answer* is called for each attempt with its time.
     """
 
     def __init__(
@@ -65,63 +71,83 @@ class Rehearsal:
         answer: Callable[[Notification, float], Upshot] = arrives,
     ) -> None:
         self._routing, self._inhibitions, self._overlays, self._answer = routing, inhibitions, overlays, answer
-        self._notifier, self._outbox = Notifier(), Outbox()
         self._engine: Engine | None = None
         self._alerts: Mapping[str, Alert] = {}
         self._laid_at: float | None = None
-        self._under_way: list[tuple[float, int, Notification, Outcome]] = []
+        self._under_way: list[tuple[float, int, Owed, Outcome]] = []
         self._numbers = count()
-        self._begun, self._now = False, 0.0
-
-    def step(self, at: float, transitions: Sequence[AlertTransition], engine: Engine) -> Iterator[Attempt]:
-        """Yield the attempts up to *at*, at which an evaluation of *engine* has made *transitions*. Times do not
-        descend.
-        """
-        yield from self.until(at)
-        self._engine, self._laid_at = engine, None
-        if not self._begun:
-            self._begun = True
-            self._notifier.use(self._routing, self._look, at)
-        self._notifier.note(transitions, at)
-        yield from self._settle(at)
+        self._now, self._rounds = 0.0, 0
+        self._begin(0.0)
 
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield the attempts before *at* that timers lead to."""
         while (due := self._next_at()) is not None and due < at:
-            yield from self._settle(max(due, self._now))
-        self._now = max(self._now, at)
+            self._rounds = self._rounds + 1 if due <= self._now else 0
+            pause = 0.0 if self._rounds < _ROUNDS_MAX else _PAUSE_S
+            yield from self._settle(max(due, self._now + pause))
+
+    def step(self, at: float, transitions: Sequence[AlertTransition], engine: Engine) -> Iterator[Attempt]:
+        """Yield the attempts at the time *at* of an evaluation of *engine*, which has made *transitions*."""
+        if self._engine is None:
+            yield from self._settle(at)
+        self._engine = engine
+        yield from self._settle(at, transitions)
+
+    def restart(self, at: float, *, keeps_state: bool) -> Iterator[Attempt]:
+        """The service is started again; *at* is the time of its first evaluation. Call it before that, in place of
+        `until`. Without *keeps_state*, nothing is known of what was told before. Yields what was due meanwhile.
+        """
+        rows = self._accounts.all_rows()
+        self._begin(at)
+        if not keeps_state:
+            self._engine = None
+            return
+        saved = {name: {key: row for key, row in found.items() if row is not None} for name, found in rows.items()}
+        self._accounts.restore(saved, at)
+        yield from self._settle(at)
+
+    def _begin(self, at: float) -> None:
+        self._accounts = Accounts(chance=lambda: 1.0)
+        self._accounts.use(self._routing, at, self._routing.receivers.keys())
+        self._under_way.clear()
 
     def _next_at(self) -> float | None:
-        ends = self._under_way[0][0] if self._under_way else None
-        return min((one for one in (self._notifier.next_at, ends) if one is not None), default=None)
+        outbox, busy = self._accounts.outbox, {one.notification.receiver for _, _, one, _ in self._under_way}
+        times = [outbox.next_at(receiver) for receiver in outbox.receivers() if receiver not in busy]
+        times += [self._accounts.notifier.next_at, self._under_way[0][0] if self._under_way else None]
+        return min((time for time in times if time is not None), default=None)
 
-    def _settle(self, at: float) -> Iterator[Attempt]:
-        """Do all that is due at *at*, as a settling of the evaluator does."""
-        self._now = at
+    def _settle(self, at: float, transitions: Sequence[AlertTransition] = ()) -> Iterator[Attempt]:
+        """Do all that is due at *at*, as the evaluator and the courier do."""
+        self._now, self._laid_at = max(at, self._now), None
+        at = self._now
         while self._under_way and self._under_way[0][0] <= at:
-            ended, _number, notification, outcome = heapq.heappop(self._under_way)
-            yield self._noted(Attempt(ended, notification, outcome))
-        for one in self._notifier.flush(at, self._look):
-            self._outbox.put(one, at)
-        for receiver in list(self._outbox.receivers()):
-            while (found := self._outbox.take(receiver, at)) is not None:
-                upshot = self._answer(found, at)
-                if upshot.after:
-                    heapq.heappush(self._under_way, (at + upshot.after, next(self._numbers), found, upshot.outcome))
-                    break
-                yield self._noted(Attempt(at, found, upshot.outcome))
+            ended, _number, tried, outcome = heapq.heappop(self._under_way)
+            yield self._ended(tried, outcome, ended)
+        for _ in self._accounts.settling(transitions, self._each(), self._look, at):
+            pass
+        self._accounts.release()
+        for receiver in self._accounts.outbox.receivers():
+            while (found := self._accounts.take(receiver, at)) is not None:
+                outcome, after = self._answer(found.notification, at)
+                if after:
+                    heapq.heappush(self._under_way, (at + after, next(self._numbers), found, outcome))
+                else:
+                    yield self._ended(found, outcome, at)
 
-    def _noted(self, attempt: Attempt) -> Attempt:
-        self._outbox.note(attempt.notification, attempt.outcome, attempt.at)
-        return attempt
+    def _ended(self, tried: Owed, outcome: Outcome, at: float) -> Attempt:
+        self._accounts.note(tried, outcome, at)
+        return Attempt(at, tried.notification, outcome)
+
+    def _each(self) -> Iterator[Alert]:
+        return iter(()) if self._engine is None else self._engine.each()
 
     def _look(self, fingerprint: str) -> AlertView | None:
-        engine = self._engine
-        if engine is None:
+        if self._engine is None:
             return None
         if self._laid_at != self._now:  # all alerts are laid only when one is looked at
-            self._alerts = {alert.fingerprint: alert for alert in engine.each()}
+            self._alerts = {alert.fingerprint: alert for alert in self._each()}
             self._overlays.cover(self._alerts.values(), self._inhibitions, self._now)
             self._laid_at = self._now
         alert = self._alerts.get(fingerprint)
-        return None if alert is None else self._overlays.view(alert, engine.rules, texts_of)
+        return None if alert is None else self._overlays.view(alert, self._engine.rules, texts_of)

@@ -96,6 +96,11 @@ class Replay:
         return self._needs[name] - self._readable
 
     @property
+    def engine(self) -> Engine | None:
+        """The engine that has evaluated last; None: none has yet. A restart of the service makes a new one."""
+        return self._engine
+
+    @property
     def alerts(self) -> Iterable[Alert]:
         """The alerts after the latest evaluation."""
         return () if self._engine is None else self._engine.alerts.values()

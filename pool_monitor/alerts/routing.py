@@ -13,16 +13,20 @@ from msgspec import Struct
 from pool_monitor.alerts.rule import Matcher, MuteTime
 
 WebhookFormat = Literal["native", "alertmanager", "slack", "pagerduty"]
+EmailTls = Literal["starttls", "implicit", "none"]
 
 
 class Secret(Struct, frozen=True):
-    """A value that no text shows, or the environment variable that has it."""
+    """A value that no text shows, or the environment variable or the file that has it."""
 
     value: str | None = None
     variable: str | None = None
+    file: str | None = None
 
     def __repr__(self) -> str:
-        return f"Secret(variable={self.variable!r})" if self.variable is not None else "Secret(...)"
+        if self.variable is not None:
+            return f"Secret(variable={self.variable!r})"
+        return "Secret(...)" if self.file is None else f"Secret(file={self.file!r})"
 
     __str__ = __repr__
 
@@ -33,7 +37,9 @@ class Webhook(Struct, frozen=True, kw_only=True, tag="webhook"):
     url: Secret
     format: WebhookFormat = "native"
     secret_env: str | None = None
-    """The environment variable with the key that signs the body."""
+    """The environment variable with the key that signs the body; for pagerduty, the routing key."""
+    secret_file: str | None = None
+    """The file with it."""
     headers: tuple[tuple[str, Secret], ...] = ()
 
 
@@ -44,6 +50,8 @@ class Email(Struct, frozen=True, kw_only=True, tag="email"):
     sender: str | None = None
     user_env: str | None = None
     password_env: str | None = None
+    tls: EmailTls | None = None
+    """None: ``implicit`` on port 465; on others STARTTLS, where the server offers it or a password is sent."""
 
 
 class AlertmanagerApi(Struct, frozen=True, kw_only=True, tag="alertmanager"):
@@ -63,7 +71,13 @@ class FileChannel(Struct, frozen=True, kw_only=True, tag="file"):
     path: str
 
 
-Channel = Webhook | Email | AlertmanagerApi | LogChannel | FileChannel
+class AppriseChannel(Struct, frozen=True, kw_only=True, tag="apprise"):
+    """One of the services that the library apprise knows, by its URL there."""
+
+    url: Secret
+
+
+Channel = Webhook | Email | AlertmanagerApi | AppriseChannel | LogChannel | FileChannel
 
 
 class Receiver(Struct, frozen=True, kw_only=True):

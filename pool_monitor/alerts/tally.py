@@ -1,11 +1,15 @@
-"""What became of each rule in a stretch of time: how often it fired, for how long, how much it flapped."""
+"""What became of each rule in a stretch of time: how often it fired, for how long, how much it flapped; and how much
+each receiver was told.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.alerts.overlays.flapping import Flapping
 from pool_monitor.alerts.rule import CheckedRule
@@ -100,3 +104,48 @@ class Tally:
         if peak is not None:
             worse = min if alert.alert in self._lower else max
             tally.worst = peak if tally.worst is None else worse(tally.worst, peak)
+
+
+_MINUTE_S = 60.0
+_MINUTE_MAX = 10_000
+
+
+@dataclass
+class ReceiverTally:
+    """What one receiver was told: numbers of notifications."""
+
+    notifications: int = 0
+    firing: int = 0
+    """Those with an alert that fires."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    most_in_a_minute: int = 0
+    """In any 60 seconds; at most `_MINUTE_MAX` are counted."""
+    latest: deque[float] = field(default_factory=lambda: deque(maxlen=_MINUTE_MAX))
+    """When the notifications of the latest minute arrived."""
+
+
+class NotificationTally:
+    """What the receivers were told from *start* to *end* (seconds since the epoch). Bounded by the numbers of receivers
+    and rules.
+    """
+
+    def __init__(self, start: float, end: float) -> None:
+        self._start, self._end = start, end
+        self.receivers: dict[str, ReceiverTally] = {}
+        """By name: those that were told something."""
+        self.rules: Counter[str] = Counter()
+        """How many notifications list an alert of a rule."""
+
+    def note(self, at: float, notification: Notification) -> None:
+        """A notification arrived *at* this time. Times do not descend."""
+        if not self._start <= at < self._end:
+            return
+        tally = self.receivers.setdefault(notification.receiver, ReceiverTally())
+        tally.notifications += 1
+        tally.firing += notification.status == "firing"
+        tally.reasons[notification.reason] += 1
+        tally.latest.append(at)
+        while tally.latest[0] <= at - _MINUTE_S:
+            tally.latest.popleft()
+        tally.most_in_a_minute = max(tally.most_in_a_minute, len(tally.latest))
+        self.rules.update({one.alertname for one in notification.alerts})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
@@ -13,24 +13,30 @@ import click
 import msgspec
 
 from pool_monitor.alerts.defaults import default_rules
+from pool_monitor.alerts.delivery.targets import routing_of
 from pool_monitor.alerts.inputs import Input
+from pool_monitor.alerts.overlays import Overlays
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.alerts.reconstruction import Reconstruction, without_recording
 from pool_monitor.alerts.recording import Player, Recorded
+from pool_monitor.alerts.rehearsal import Attempt, Rehearsal
 from pool_monitor.alerts.replay import Replay
 from pool_monitor.alerts.rule import CheckedRule
-from pool_monitor.alerts.rule_file import load, not_replaced, unit_of
-from pool_monitor.alerts.tally import RuleTally, Tally
+from pool_monitor.alerts.rule_file import RuleSet, load, not_replaced, unit_of
+from pool_monitor.alerts.tally import NotificationTally, ReceiverTally, RuleTally, Tally
 from pool_monitor.alerts.what_if import changed_rules
 from pool_monitor.cli.options import moment
 from pool_monitor.cli.output import print_bytes, print_text, remark, stderr_is_terminal
 from pool_monitor.cli.report_sources import from_to
 from pool_monitor.errors import ConfigError
+from pool_monitor.snapshot import AlertTransition
 from pool_monitor.storage import Reader
 from pool_monitor.view.format import age, plural, timestamp
 
 _PROGRESS_S = 0.5
-_HEADS = ("rule", "fired", "firing for", "flapped", "only pending", "worst")
+_HEADS = ("rule", "fired", "firing for", "flapped", "only pending", "worst", "messages")
+_RECEIVER_HEADS = ("receiver", "messages", "firing", "resolved", "repeated", "most in a minute")
+_REPEATED = "repeat interval elapsed"
 
 
 def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -49,7 +55,7 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 @click.option("--to", "end", callback=_time, metavar="TIME", help="Print what happened before then.")
 @click.option("--set", "settings", multiple=True, metavar="[NAME.]FIELD=VALUE", help="Change rules, as in for=10m.")
 @click.option("--default-rules", "defaults", is_flag=True, help="Replay the rules of the package too.")
-@click.option("--json", "as_json", is_flag=True, help="Print each transition as a line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print each transition and notification as a line of JSON.")
 def command(
     rules: str,
     store: str,
@@ -73,13 +79,13 @@ def command(
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--to must be after --from")
     known = default_rules() if defaults else ()
-    own = load([rules], known).rules
-    loaded = (*not_replaced(known, own), *own)
+    read = load([rules], known)
+    loaded = (*not_replaced(known, read.rules), *read.rules)
     variants = [changed_rules(loaded, settings)] if settings else []
     if not as_json or not settings:
         variants.insert(0, loaded)
     period = _Period(-math.inf if start is None else start, math.inf if end is None else end)
-    columns = [_Column(variant, period) for variant in variants]
+    columns = [_Column(variant, read, period) for variant in variants]
     with Reader(store) as reader:
         if as_json:
             print_bytes(chain.from_iterable(_play(reader, store, columns, period)))
@@ -97,17 +103,47 @@ class _Period(NamedTuple):
 
 
 class _Column:
-    """One set of rules and what became of it."""
+    """One set of rules and what became of it: of its alerts, and of those who would have been told."""
 
-    def __init__(self, rules: Sequence[CheckedRule], period: _Period) -> None:
+    def __init__(self, rules: Sequence[CheckedRule], read: RuleSet, period: _Period) -> None:
         self.rules = rules
         self.replay, self.tally = Replay(rules), Tally(rules, *period)
+        self.told = NotificationTally(*period)
         self.reconstructed: frozenset[Input] = frozenset()
-        self.step = 0.0
+        self.step_s = 0.0
+        self.routed = read.route is not None
+        self.receivers = [one.name for one in read.receivers]
+        self._overlays = Overlays()
+        self._rehearsal = Rehearsal(routing_of(read.route, read.receivers), read.inhibit, self._overlays)
+
+    def step(self, one: Recorded) -> Iterator[AlertTransition | Attempt]:
+        """Replay one evaluation. Yields what happened since the one before, in the order of time."""
+        at = one.inputs.at
+        if one.restarted and self.replay.engine is not None:
+            yield from self._counted(self._rehearsal.restart(at, keeps_state=one.keeps_state))
+        else:
+            yield from self.until(at)
+        changes = self.replay.step(one)
+        self.tally.note(at, one.inputs.elapsed, changes, self.replay.alerts, one.restarted)
+        yield from changes
+        if self.routed and self.replay.engine is not None:
+            self._overlays.note(changes, one.inputs.elapsed)
+            yield from self._counted(self._rehearsal.step(at, changes, self.replay.engine))
+
+    def until(self, at: float) -> Iterator[Attempt]:
+        """Yield what is told before *at*."""
+        return self._counted(self._rehearsal.until(at)) if self.routed else iter(())
+
+    def _counted(self, attempts: Iterable[Attempt]) -> Iterator[Attempt]:
+        for one in attempts:
+            self.told.note(one.at, one.notification)
+            yield one
 
 
 def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Period) -> Iterator[list[bytes]]:
-    """Replay the recording with each of *columns*. Yields the transitions of the first in the period, encoded."""
+    """Replay the recording with each of *columns*. Yields the transitions and notifications of the first in the period,
+    encoded.
+    """
     player = Player()
     played: Iterator[Recorded] = player.play(body for _at, body in reader.evaluations())
     first = next(played, None)
@@ -121,16 +157,17 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
         for read in recorded:
             one = reconstruction.filled(read)
             at = one.inputs.at
-            if at >= period.end:
-                break
+            over = at >= period.end
             lines: list[bytes] = []
             for column in columns:
-                changes = column.replay.step(one)
-                column.tally.note(at, one.inputs.elapsed, changes, column.replay.alerts, one.restarted)
-                if column is columns[0] and at >= period.start:
-                    lines = [msgspec.json.encode(change) + b"\n" for change in changes]
-            show(column.replay.evaluations, at)
+                happened = column.until(period.end) if over else column.step(one)
+                found = [change for change in happened if change.at >= period.start]
+                if column is columns[0]:
+                    lines = list(map(_line, found))
+            show(columns[0].replay.evaluations, at)
             yield lines
+            if over:
+                break
     last = columns[0].replay.last
     if last is None or last < period.start:
         when = "" if last is None else f" from then on: what is recorded ends at {timestamp(last)}"
@@ -138,9 +175,27 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
     for column in columns:
         column.tally.finish(last)
         column.reconstructed = frozenset(reconstruction.used)
-        column.step = reconstruction.step
+        column.step_s = reconstruction.step
     if player.damaged:
         remark(f"{plural(player.damaged, 'evaluation')} cannot be read: alerts around them may differ from what was")
+
+
+def _line(one: AlertTransition | Attempt) -> bytes:
+    """The line of JSON of a transition or a notification."""
+    if isinstance(one, AlertTransition):
+        return msgspec.json.encode(one) + b"\n"
+    told = one.notification
+    fields = {
+        "receiver": told.receiver,
+        "status": told.status,
+        "at": one.at,
+        "reason": told.reason,
+        "group": told.group_key,
+        "firing": told.firing,
+        "resolved": told.resolved,
+        "alerts": told.alerts,
+    }
+    return msgspec.json.encode(fields) + b"\n"
 
 
 @contextmanager
@@ -172,17 +227,37 @@ def _report(rules: str, store: str, columns: Sequence[_Column], period: _Period)
     yield f"{rules} over {store}, {from_to(*span)}"
     yield f"{plural(first.evaluations, 'evaluation')} from {timestamp(first.first)} on{restarts}"
     yield ""
-    rows: list[tuple[str, ...]] = [_HEADS]
-    for rule in columns[0].rules:
-        cells = [_cells(rule, column) for column in columns]
-        rows.append((rule.alert, *map(" | ".join, zip(*cells, strict=True))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    heads = _HEADS if columns[0].routed else _HEADS[:-1]
+    cells = [(rule.alert, [_cells(rule, column)[: len(heads) - 1] for column in columns]) for rule in columns[0].rules]
+    yield from _table(heads, cells)
+    if columns[0].routed:
+        yield ""
+        receivers = dict.fromkeys(name for column in columns for name in (*column.receivers, *column.told.receivers))
+        yield from _table(_RECEIVER_HEADS, [(name, [_told(name, column) for column in columns]) for name in receivers])
     remarks = list(_remarks(columns[0]))
     if remarks:
         yield ""
         yield from remarks
+
+
+def _table(heads: tuple[str, ...], found: Sequence[tuple[str, Sequence[tuple[str, ...]]]]) -> Iterator[str]:
+    """Each row is a name and the cells of each column of rules, which are shown beside each other."""
+    rows = [heads, *((name, *map(" | ".join, zip(*cells, strict=True))) for name, cells in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _told(name: str, column: _Column) -> tuple[str, ...]:
+    found = column.told.receivers.get(name, ReceiverTally())
+    numbers = (
+        found.notifications,
+        found.firing,
+        found.notifications - found.firing,
+        found.reasons[_REPEATED],
+        found.most_in_a_minute,
+    )
+    return tuple(map(str, numbers))
 
 
 def _cells(rule: CheckedRule, column: _Column) -> tuple[str, ...]:
@@ -197,11 +272,14 @@ def _cells(rule: CheckedRule, column: _Column) -> tuple[str, ...]:
         str(found.flapped),
         str(found.pending),
         "-" if found.worst is None else text_of(found.worst, unit_of(rule.kind)),
+        str(column.told.rules[rule.alert]),
     )
 
 
 def _remarks(column: _Column) -> Iterator[str]:
     replay = column.replay
+    if column.told.receivers:
+        yield "messages: silences and acknowledgements are not recorded; they are those without any"
     for name, evaluated in replay.evaluated.items():
         if not evaluated:
             yield f"{name}: not replayed, because {_missing(replay, name)} was neither recorded, nor is its past kept"
@@ -212,7 +290,7 @@ def _remarks(column: _Column) -> Iterator[str]:
             )
         if not_exact := sorted({one.metric for one in replay.needs(name) & column.reconstructed}):
             yield (
-                f"{name}: {', '.join(not_exact)} was not recorded, and is reconstructed each {column.step:g} s: "
+                f"{name}: {', '.join(not_exact)} was not recorded, and is reconstructed each {column.step_s:g} s: "
                 "what happened may differ a little"
             )
         if name in replay.failed:

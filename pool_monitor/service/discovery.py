@@ -12,6 +12,7 @@ import re
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,10 @@ from typing import NamedTuple
 
 from pool_monitor.errors import ConfigError
 
-_NAME = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)-(?P<pid>[0-9]{1,9})(?:\.[0-9]+)?\.sock")
+NAME = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)-(?P<pid>[0-9]{1,9})(?:\.[0-9]+)?\.sock")
+_MARK = ".dead"
+MARK_S = 600.0
+"""For how long it can be seen that a process has left its socket behind, in seconds."""
 _PATH_LIMIT = 103  # bytes that the address of a Unix socket can hold on all systems, without its final zero
 _REMEDY = "set POOL_MONITOR_RUNTIME_DIR to a short private directory, or [service] socket = false"
 
@@ -105,7 +109,8 @@ def socket_path(service: str) -> Path:
 
 
 def services() -> list[Service]:
-    """The services running now, sorted by file name. Sockets that dead processes left behind are removed.
+    """The services running now, sorted by file name. Sockets that dead processes left behind are moved out of the way:
+    for `MARK_S`, they show that a process has ended without taking its leave.
 
     Other files in the directory are left alone. Raises ConfigError when other users can access the directory.
     """
@@ -118,7 +123,9 @@ def services() -> list[Service]:
         paths = sorted(directory.iterdir())
     found = []
     for path in paths:
-        match = _NAME.fullmatch(path.name)
+        match = NAME.fullmatch(path.name)
+        if path.suffix == _MARK and NAME.fullmatch(path.with_suffix(".sock").name) and _is_socket(path):
+            _remove_old(path)
         if match is None or not _is_socket(path):
             continue
         pid = int(match["pid"])
@@ -126,8 +133,35 @@ def services() -> list[Service]:
             found.append(Service(match["name"], pid, path))
         elif pid == os.getpid() or not _alive(pid):  # else the process may be about to listen
             with suppress(OSError):
-                path.unlink()
+                path.rename(path.with_suffix(_MARK))
     return found
+
+
+def sockets() -> list[Service]:
+    """The sockets of services, whether anybody listens on them or not, sorted by file name. Changes nothing.
+
+    Raises ConfigError when other users can access the directory.
+    """
+    directory = runtime_dir()
+    with _translated_errors(directory):
+        try:
+            _check_private(directory)
+        except FileNotFoundError:
+            return []
+        paths = sorted(directory.iterdir())
+    matches = ((path, NAME.fullmatch(path.name)) for path in paths)
+    return [Service(match["name"], int(match["pid"]), path) for path, match in matches if match and _is_socket(path)]
+
+
+def was_left_behind(path: Path) -> bool:
+    """Whether the process of the socket *path*, which is gone, has ended without removing it."""
+    return os.path.lexists(path.with_suffix(_MARK))
+
+
+def _remove_old(mark: Path) -> None:
+    with suppress(OSError):
+        if time.time() - mark.lstat().st_ctime > MARK_S:  # it was renamed then
+            mark.unlink()
 
 
 def _is_socket(path: Path) -> bool:

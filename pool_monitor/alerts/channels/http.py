@@ -5,23 +5,41 @@ httpcore is used without httpx's client, which would write each URL to the servi
 
 from __future__ import annotations
 
+import base64
+import logging
+import os
+import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
-from pool_monitor.alerts.channels.secrets import Redactor, bare_origin, cleaned
+from pool_monitor.alerts.channels.address_guard import Reach, url_problem
+from pool_monitor.alerts.channels.secrets import (
+    Redactor,
+    SecretMissing,
+    bare_origin,
+    cleaned,
+    origin,
+    seen,
+    value_of,
+)
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome, Result
+from pool_monitor.side_thread import SideThread
 from pool_monitor.version import __version__
 
 if TYPE_CHECKING:
     import httpcore
+
+    from pool_monitor.alerts.routing import Secret
 
 CONNECT_S = 3.0
 STEP_S = 10.0
@@ -39,13 +57,19 @@ _BY_CLASS: Mapping[int, Result] = {2: "sent", 3: "refused", 4: "refused", 5: "re
 _BY_STATUS: Mapping[int, Result] = {408: "retry", 410: "gone", 413: "too_large", 425: "retry", 429: "retry"}
 
 
+KEPT_S = 30.0
+"""How long a connection is kept for the next message."""
+REASON_MAX = EXCERPT_MAX + 100
+"""Most characters of a reason."""
+
+
 class Answer(NamedTuple):
     """What a receiver answered."""
 
     status: int
     headers: Mapping[str, str]
     """By name in small letters."""
-    text: str
+    text: str = ""
     """The beginning of the body, cleaned, without secrets."""
 
 
@@ -67,60 +91,87 @@ def judged(answer: Answer, now: float) -> Outcome:
     return Outcome(result, reason, retry_after=wanted)
 
 
+class Message(NamedTuple):
+    """What is posted."""
+
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
 class HttpClient:
-    """Makes POSTs, one at a time, and keeps the connection for the next one. *backend* connects; without it, any
-    address is connected to. Made without I/O.
+    """Makes the POSTs to one receiver, one at a time, and keeps the connection for the next one.
+
+    The *url*, the *headers* of each message and the *key*, which `post` passes on, are read anew for each attempt.
+    Made without I/O. What may hang, as a file or the look-up of a name, is done in a
+    thread of its own.
     """
 
-    def __init__(self, backend: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        url: Secret,
+        headers: Sequence[tuple[str, Secret]] = (),
+        key: Secret | None = None,
+        *,
+        reach: Reach = Reach.ANY_BUT_METADATA,
+    ) -> None:
+        self._url, self._headers, self._key, self._reach = url, headers, key, reach
+        self._side_thread = SideThread("alerts http")
         self._pool: httpcore.AsyncConnectionPool | None = None
+        self.where = seen(url)
+        """Where messages go, as people may see it."""
 
-    async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, hide: Redactor, judge: Judge = judged
-    ) -> Outcome:
-        """POST *body* once. Returns within `SEND_S`; raises nothing but the cancellation."""
+    async def post(self, write: Callable[[str], Message], judge: Judge = judged, *, path: str = "") -> Outcome:
+        """POST what *write* returns for the key (empty: there is none), once, and return what came of it. *path* is
+        added to the path of the URL.
+
+        Returns within `SEND_S`. Raises only the cancellation.
+        """
         attempt = _Attempt()
+        quiet = _SENDING.set(True)
         try:
             # The time limits of httpcore begin anew with every byte.
             with anyio.fail_after(SEND_S):
-                answer = await self._answer(attempt, url, body, headers, hide)
-        except TimeoutError:
-            return Outcome("retry", f"not done within {SEND_S:g} s", unsure=attempt.begun)
+                url, headers, key = await self._side_thread.run(self._secrets)
+                attempt.hide = Redactor([url], [*headers.values(), key])
+                self.where = origin(url)
+                message = write(key)
+                request = _request(joined(url, path), message.body, {**message.headers, **headers}, attempt)
+                await self._exchange(attempt, request)
         except Exception as error:  # noqa: BLE001 - whatever a receiver sends costs this attempt alone
-            outcome = _failed(error, attempt)
-            return outcome._replace(reason=hide(cleaned(outcome.reason))[:EXCERPT_MAX])
-        return judge(answer, time.time())
+            await self._disconnect()
+            outcome = _failed(error, attempt) if attempt.answer is None else judge(attempt.answer, time.time())
+        else:
+            assert attempt.answer is not None
+            outcome = judge(attempt.answer, time.time())
+        finally:
+            _SENDING.reset(quiet)
+        return outcome._replace(reason=attempt.hide(cleaned(outcome.reason))[:REASON_MAX])
+
+    def _secrets(self) -> tuple[str, Mapping[str, str], str]:
+        headers = {name: value_of(value) for name, value in self._headers}
+        return value_of(self._url), headers, "" if self._key is None else value_of(self._key)
 
     async def aclose(self) -> None:
         """Close the connection."""
+        await self._disconnect()
+        await self._side_thread.close()
+
+    async def _disconnect(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            with anyio.move_on_after(1.0):
-                await pool.aclose()
+            quiet = _SENDING.set(True)
+            try:
+                with anyio.move_on_after(1.0):
+                    await pool.aclose()
+            finally:
+                _SENDING.reset(quiet)
 
-    async def _answer(
-        self, attempt: _Attempt, url: str, body: bytes, headers: Mapping[str, str], hide: Redactor
-    ) -> Answer:
-        import httpcore
-
+    async def _exchange(self, attempt: _Attempt, request: httpcore.Request) -> None:
         if self._pool is None:
-            self._pool = httpcore.AsyncConnectionPool(
-                ssl_context=await anyio.to_thread.run_sync(_authorities) if url.startswith("https:") else None,
-                max_connections=1,
-                max_keepalive_connections=1,
-                keepalive_expiry=30.0,
-                network_backend=self._backend,
-            )
-        limits = {"connect": CONNECT_S, "read": STEP_S, "write": STEP_S, "pool": CONNECT_S}
-        request = httpcore.Request(
-            "POST",
-            url,
-            headers=_headers(url, body, headers),
-            content=body,
-            extensions={"timeout": limits, "trace": attempt.note},
-        )
+            self._pool = await self._made_pool(secure=request.url.scheme == b"https")
         response = await self._pool.handle_async_request(request)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        attempt.answer = Answer(response.status, headers)  # it counts, whatever becomes of its body
         content = bytearray()
         try:
             with anyio.move_on_after(ANSWER_S):
@@ -128,12 +179,31 @@ class HttpClient:
                     content += chunk
                     if len(content) >= ANSWER_MAX:
                         break
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
-            pass  # the status has arrived
         finally:
+            attempt.answer = Answer(response.status, headers, excerpt(bytes(content[:ANSWER_MAX]), attempt.hide))
             await response.aclose()
-        known = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        return Answer(response.status, known, excerpt(bytes(content), hide))
+
+    async def _made_pool(self, *, secure: bool) -> httpcore.AsyncConnectionPool:
+        import httpcore
+
+        from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
+
+        for name in ("httpcore.connection", "httpcore.http11"):
+            logging.getLogger(name).addFilter(_unless_sending)
+        return httpcore.AsyncConnectionPool(
+            ssl_context=await self._side_thread.run(_authorities) if secure else None,
+            max_connections=1,
+            keepalive_expiry=KEPT_S,
+            network_backend=GuardedBackend(self._side_thread, self._reach),
+        )
+
+
+_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends a message", default=False)
+
+
+def _unless_sending(_record: logging.LogRecord) -> bool:
+    """Drop what httpcore logs at DEBUG of our requests: headers of an answer, which may repeat a secret."""
+    return not _SENDING.get()
 
 
 class _Attempt:
@@ -141,10 +211,21 @@ class _Attempt:
 
     begun = False
     """Whether something of the request was sent: then the receiver may have it."""
+    answer: Answer | None = None
+    hide: Redactor = Redactor()
 
     async def note(self, name: str, _info: dict[str, Any]) -> None:
+        """Take account of a step of httpcore."""
         if name.endswith("send_request_headers.started"):
             self.begun = True
+
+
+def joined(url: str, path: str) -> str:
+    """Return *url* with *path* after its own; a query stays. Raises Unsendable."""
+    if problem := url_problem(url):
+        raise Unsendable(f"its URL {problem}")
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path)) if path else url
 
 
 def excerpt(content: bytes, hide: Redactor) -> str:
@@ -171,46 +252,93 @@ def _date(text: str) -> float:
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
-def _headers(url: str, body: bytes, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """The headers of a request: *given* ones replace the usual ones."""
+def _request(url: str, body: bytes, given: Mapping[str, str], attempt: _Attempt) -> httpcore.Request:
+    """Return a request. *given* headers replace the usual ones. Raises Unsendable."""
+    import httpcore
+    import httpx
+
+    try:
+        parsed = httpx.URL(url)
+        target = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Unsendable("its URL is not valid") from error
     named = {
-        "Host": bare_origin(url).partition("://")[2],
+        "Host": parsed.netloc.decode("ascii"),
         "User-Agent": f"pool_monitor/{__version__}",
         "Accept": "*/*",
         "Content-Type": "application/json",
     }
-    taken = {name.lower() for name in given}
-    named = {name: value for name, value in named.items() if name.lower() not in taken} | dict(given)
-    named["Content-Length"] = str(len(body))
-    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in named.items()]
+    if parsed.username or parsed.password:
+        login = f"{parsed.username}:{parsed.password}".encode()
+        named["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+    taken = {name.lower() for name in given} | {"content-length", "transfer-encoding"}
+    headers = {name: value for name, value in named.items() if name.lower() not in taken} | dict(given)
+    for name, value in headers.items():
+        if not _VALUE.fullmatch(value):
+            raise Unsendable(f"the value of the header {name} has characters that no header may have")
+    headers["Content-Length"] = str(len(body))
+    return httpcore.Request(
+        "POST",
+        target,
+        headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()],
+        content=body,
+        extensions={
+            "timeout": {"connect": CONNECT_S, "read": STEP_S, "write": STEP_S, "pool": CONNECT_S},
+            "trace": attempt.note,
+        },
+    )
+
+
+_VALUE = re.compile("[!-~\u00a1-\u00ff](?:[ -~\u00a1-\u00ff]*[!-~\u00a1-\u00ff])?|")
+
+
+class Unsendable(Exception):
+    """A request that cannot be made. The text says why, and has nothing secret."""
 
 
 def _failed(error: Exception, attempt: _Attempt) -> Outcome:
     """Return what came of an attempt that ended without an answer."""
     import httpcore
 
-    cause = next((one for one in _causes(error) if isinstance(one, ssl.SSLError | OSError)), None)
+    from pool_monitor.alerts.channels.guarded_backend import Forbidden
+
+    cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
+    if isinstance(error, Unsendable | SecretMissing):
+        return Outcome("refused", str(error))
+    if isinstance(error, Forbidden):
+        return Outcome("refused", f"its address {error}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
-    if not attempt.begun and isinstance(error, httpcore.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException) and not attempt.begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
-    if not attempt.begun and isinstance(error, httpcore.NetworkError):
-        why = (cause.strerror or cause.__class__.__name__) if cause is not None else "the connection failed"
-        return Outcome("retry", f"cannot be connected to: {why}")
+    if isinstance(error, httpcore.NetworkError) and not attempt.begun:
+        return Outcome("retry", f"cannot be connected to: {_words(cause)}")
+    if isinstance(error, TimeoutError):
+        return Outcome("retry", f"not done within {SEND_S:g} s", unsure=attempt.begun)
     if isinstance(error, httpcore.TimeoutException):
         return Outcome("retry", f"no answer within {STEP_S:g} s", unsure=True)
-    if isinstance(error, httpcore.NetworkError):
-        return Outcome("retry", "the connection ended before the answer", unsure=True)
-    if isinstance(error, httpcore.RemoteProtocolError):
+    if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
         return Outcome("retry", "the connection ended without an answer of HTTP", unsure=True)
     # A defect of ours or of a library, whose text may hold anything.
     return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
 
 
+def _words(error: OSError | None) -> str:
+    """What the system says of an error, without the address."""
+    if error is None:
+        return "the connection failed"
+    known = error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError)
+    return os.strerror(error.errno or 0) if known else error.strerror or type(error).__name__
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        yield from (one for one in error.args if isinstance(one, Exception))
+        for one in error.args[:1]:
+            if isinstance(one, Exception):
+                yield from _causes(one)
+        if isinstance(error, ExceptionGroup):
+            yield from _causes(error.exceptions[0])
         error = error.__cause__ or error.__context__
 
 
@@ -219,6 +347,7 @@ def _authorities() -> ssl.SSLContext:
     """The authorities that the machine trusts, and the usual ones. Takes 40 ms."""
     import certifi
 
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
     context.load_verify_locations(certifi.where())
     return context

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import os
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
@@ -28,24 +29,58 @@ class SecretMissing(Exception):
 
 
 def value_of(secret: Secret) -> str:
-    """Return the value of *secret*, without line ends and blanks around it. Reads a file where it is in one.
-
-    Raises SecretMissing.
+    """Return the value of *secret*, without blanks and line ends around it. It may be in a file, which is read: call
+    it in a thread. Raises SecretMissing.
     """
     if secret.variable is not None:
         value = os.environ.get(secret.variable)
-        if value is None or not value.strip():
-            raise SecretMissing(
-                f"the environment variable {secret.variable} is {'not set' if value is None else 'empty'}"
-            )
-        return value.strip()
-    return secret.value or ""
+        if value is None:
+            raise SecretMissing(f"{place_of(secret)} is not set")
+    else:
+        value = (secret.value or "") if secret.file is None else _read(secret.file)
+    if not value.strip():
+        raise SecretMissing(f"{place_of(secret)} is empty")
+    return value.strip()
+
+
+def place_of(secret: Secret) -> str:
+    """Return where *secret* is, in words."""
+    if secret.variable is not None:
+        return f"the environment variable {secret.variable}"
+    return "the value" if secret.file is None else f"the file {cleaned(secret.file)}"
+
+
+def _read(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer would block
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SecretMissing(f"the file {cleaned(path)} is no regular file")
+            content = os.read(descriptor, FILE_MAX + 1)
+        finally:
+            os.close(descriptor)
+        if len(content) > FILE_MAX:
+            raise SecretMissing(f"the file {cleaned(path)} has more than {FILE_MAX} bytes")
+        return content.decode()
+    except UnicodeDecodeError:
+        raise SecretMissing(f"the file {cleaned(path)} is not text") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "its name is not valid"
+        raise SecretMissing(f"the file {cleaned(path)} cannot be read: {why}") from None
 
 
 def origin(url: str) -> str:
     """Return what people may see of *url*: its scheme, host and port, and 8 hexadecimal digits of its SHA-256."""
     digest = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{bare_origin(url) or 'a URL'} ({digest})"
+
+
+def seen(url: Secret) -> str:
+    """Return what people may see of a URL before it is used: its `origin`, or where it will be read. Reads no file."""
+    try:
+        return f"the URL in {place_of(url)}" if url.file is not None else origin(value_of(url))
+    except SecretMissing as error:
+        return str(error)
 
 
 def bare_origin(url: str) -> str:

@@ -16,8 +16,11 @@ class Sender(Protocol):
 
     kind: str
     """The channel: webhook, email, alertmanager, apprise, log or file."""
-    where: str
-    """Where messages go, as people may see it: a URL's scheme, host and a short hash, never the rest."""
+
+    @property
+    def where(self) -> str:
+        """Where messages go, as people may see it: a URL's scheme, host and a short hash, never the rest."""
+        ...
 
     async def send(self, notification: Notification) -> Outcome:
         """Try once to send *notification*. Returns within `SEND_S`, and never raises for the receiver or the network.

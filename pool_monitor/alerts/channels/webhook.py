@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels.formats import FORMATS
-from pool_monitor.alerts.channels.http import HttpClient
-from pool_monitor.alerts.channels.secrets import Redactor, SecretMissing, origin, value_of
-from pool_monitor.alerts.delivery.notification import Outcome
+from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.precautions import key_of
+from pool_monitor.alerts.channels.signature import signed
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.delivery.notification import Notification
+    from pool_monitor.alerts.delivery.notification import Notification, Outcome
     from pool_monitor.alerts.routing import Webhook
 
 
@@ -20,25 +21,22 @@ class WebhookSender:
     kind = "webhook"
 
     def __init__(self, webhook: Webhook) -> None:
-        self._webhook = webhook
-        self._client = HttpClient()
-        self.where = ""
-        try:
-            self.where = origin(value_of(webhook.url))
-        except SecretMissing as error:
-            self.where = str(error)
+        self._format = FORMATS[webhook.format]
+        self._client = HttpClient(webhook.url, webhook.headers, key_of(webhook))
+
+    @property
+    def where(self) -> str:
+        """Where messages go, as people may see it."""
+        return self._client.where
 
     async def send(self, notification: Notification) -> Outcome:
         """POST *notification* once."""
-        try:
-            url = value_of(self._webhook.url)
-            headers = {name: value_of(value) for name, value in self._webhook.headers}
-        except SecretMissing as error:
-            return Outcome("refused", str(error))
-        self.where = origin(url)
-        hide = Redactor([url], headers.values())
-        body = FORMATS[self._webhook.format].body(notification)
-        return await self._client.post(url, body, headers, hide=hide)
+
+        def write(key: str) -> Message:
+            body = self._format.body(notification, key)
+            return Message(body, signed(body, notification.id, key, time.time()) if self._format.signed else {})
+
+        return await self._client.post(write, self._format.judge)
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -82,6 +82,13 @@ class Escalations:
         if after is not None and further is not None and _group(further) not in life.passed:
             self._wait(fingerprint, _Wait(target, at, at + after))
 
+    def begin_again(self) -> None:
+        """Forget all that `began` was called for. What has escalated is still known."""
+        for fingerprint, life in list(self._lives.items()):
+            life.waits.clear()
+            if not life.passed:
+                del self._lives[fingerprint]
+
     def ended(self, fingerprint: str) -> None:
         """The alert fires no more."""
         self._lives.pop(fingerprint, None)

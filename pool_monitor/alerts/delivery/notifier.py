@@ -2,128 +2,381 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
-from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, ToldAlert
+import msgspec
+
+from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.delivery.aftermath import Aftermath
+from pool_monitor.alerts.delivery.agenda import Agenda
+from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
+from pool_monitor.alerts.delivery.escalation import ESCALATED, Escalations, fallbacks_of
+from pool_monitor.alerts.delivery.explaining import told_view
+from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.alerts.delivery.ledger import Ledger
+from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
+from pool_monitor.alerts.delivery.messages import Draft, Look, notification_of, state_all
+from pool_monitor.alerts.delivery.notification import Notification
+from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page
+from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
+from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
+from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.snapshot import AlertTransition, AlertView, ToldView
 
-Look = Callable[[str], AlertView | None]
-"""Returns the alert with a fingerprint as it is now, with what lies over it; None: there is none."""
 Rows = Mapping[str, Mapping[str, bytes | None]]
 """By table of the state file and key; None: the row is gone."""
-
-
 TOLD_MAX = 8
 """Most receivers that `Notifier.explain` speaks of."""
+_AT_ONCE = 20  # alerts between two steps: below a millisecond
 
 
 class Notifier:
-    """Decides what each receiver is told, and keeps what it was told. No I/O; times are passed in and never go back."""
+    """Decides what each receiver is told, and keeps what it was told. No I/O; times are passed in and never go back.
+
+    `reconciling`, `noting` and `flushing` are long for thousands of alerts: the caller may let others work at each
+    step. Meanwhile only the methods that the courier calls may be called. Bound: `ledger.MEMBERS_MAX`.
+    """
 
     def __init__(self, service: str = "") -> None:
         self._service, self._routing = service, Routing()
-        self._due: dict[tuple[str, str], tuple[Target, dict[str, AlertTransition]]] = {}
+        self._ledger, self._limits, self._escalations = Ledger(), RateLimits(), Escalations()
+        self._agenda = Agenda(self._ledger, self._limits)
+        self._aftermath = Aftermath(self._ledger, self._agenda)
+        self._noted_seq = 0
+        self.unreconciled = True
+        """Whether `reconciling` has something to do: at the start, after new routes, and while there is no room."""
 
-    def use(self, routing: Routing, look: Look, at: float) -> None:  # noqa: ARG002
-        """Tell by *routing* from now on."""
+    def use(self, routing: Routing, at: float) -> None:  # noqa: ARG002
+        """Tell by *routing* from now on. What follows for the groups is the work of `reconciling`."""
+        self.unreconciled = self.unreconciled or routing != self._routing
         self._routing = routing
+        self._limits.keep(routing.receivers)
 
-    def note(self, transitions: Iterable[AlertTransition], at: float) -> None:  # noqa: ARG002
-        """Take account of changes of alerts."""
+    # -- for each settling, in this order
+
+    def reconciling(self, alerts: Iterable[Alert], at: float) -> Iterator[None]:
+        """Make the groups agree with the routes and with all *alerts* that there are."""
+        self.unreconciled = False
+        for changed in reconcile(self._ledger, self._routing, alerts, at):
+            for group in changed:
+                self._agenda.add(group)
+            yield
+        self.unreconciled = self.unreconciled or self._ledger.full
+        self._escalations.begin_again()
+        for group in self._ledger.each_group():
+            members = self._ledger.members_of(group)
+            if not members:
+                self._agenda.forget(group)
+            for number, (fingerprint, member) in enumerate(members.items(), 1):
+                self._await(group, fingerprint, member, at)
+                if number % _AT_ONCE == 0:
+                    yield
+            yield
+
+    def note(self, transitions: Iterable[AlertTransition], at: float) -> None:
+        """Take account of changes of alerts, the oldest first. One that was noted before is left out."""
+        for _ in self.noting(transitions, at):
+            pass
+
+    def noting(self, transitions: Iterable[AlertTransition], at: float) -> Iterator[None]:
+        """Do what `note` does, in steps."""
         for one in transitions:
-            if (one.from_state in FIRING_PHASES) == (one.to_state in FIRING_PHASES):
-                continue
-            for target in targets_of(self._routing, one.alert, one.labels):
-                found = self._due.setdefault((target.receiver, target.group_key), (target, {}))
-                found[1][one.fingerprint] = one
+            if one.seq > self._noted_seq:
+                self._noted_seq = one.seq
+                self._note(one, at)
+                yield
+
+    def flush(self, at: float, look: Look) -> Iterator[Notification]:
+        """Yield what is to be told now. Each replaces what waits for the same receiver and group key."""
+        return (one for one in self.flushing(at, look) if one is not None)
+
+    def flushing(self, at: float, look: Look) -> Iterator[Notification | None]:
+        """Do what `flush` does, in steps. What is yielded has to be put into the outbox before the next step."""
+        yield from self._aftermath.following(partial(self._fall_back, at))
+        for joining in self._escalations.due(at, look):
+            self.join(joining.fingerprint, joining.target, at)
+            yield None
+        for receiver, groups in self._agenda.due(at).items():
+            drafts: list[Draft] = []
+            for group in groups:
+                yield from self._draft(group, at, look, drafts)
+            if drafts:
+                yield from self._tell(receiver, drafts, at, look)
 
     @property
     def next_at(self) -> float | None:
-        """When `flush` has something to do next; None: nothing is waited for."""
-        return 0.0 if self._due else None
+        """When `flush` has something to do next; None: nothing is waited for. A time of the past: at once."""
+        if self._aftermath:
+            return 0.0
+        times = (self._agenda.next_at, self._escalations.next_at)
+        return min((time for time in times if time is not None), default=None)
 
-    def flush(self, at: float, look: Look) -> Iterator[Notification]:
-        """Yield what is to be told now."""
-        due, self._due = self._due, {}
-        for target, changed in due.values():
-            alerts = sorted((_told(one, look(one.fingerprint)) for one in changed.values()), key=attrgetter("status"))
-            firing = sum(one.status == "firing" for one in alerts)
-            yield Notification(
-                id=f"msg_{secrets.token_hex(12)}",
-                receiver=target.receiver,
-                group_key=target.group_key,
-                group_labels=dict(target.group_labels),
-                reason="new alerts added" if firing else "all alerts resolved",
-                status="firing" if firing else "resolved",
-                alerts=tuple(alerts[:ALERTS_MAX]),
-                firing=firing,
-                resolved=len(alerts) - firing,
-                at=at,
-                service=self._service,
-            )
+    # -- what the courier says; each is O(groups of the notification), and may be called at any time
 
-    # -- what the courier says; each is O(1), and may be called at any time
-
-    def sending(self, notification: Notification, at: float) -> None:
+    def sending(self, notification: Notification, at: float) -> None:  # noqa: ARG002
         """An attempt begins. Until `arrived` or `failed`, no newer notification is made for its groups."""
+        self._agenda.take_off(notification.id)
 
     def arrived(self, notification: Notification, at: float) -> None:
         """The receiver has it. It is not in the outbox any more."""
+        self._aftermath.arrived(notification, at)
 
     def failed(self, notification: Notification, at: float, *, unsure: bool) -> None:
         """An attempt has failed. The notification stays in the outbox, until it arrives, is lost, or `flush` yields a
         newer one for the same receiver and group key. *unsure*: it may have arrived all the same.
         """
+        self._aftermath.failed(notification, at, unsure=unsure)
 
-    def parked(self, notification: Notification, reason: str, at: float) -> None:
+    def parked(self, notification: Notification, reason: str, at: float) -> None:  # noqa: ARG002
         """The receiver refuses it (after `failed`), or cannot be reached for long: its fallbacks are told."""
+        self._aftermath.parked(notification, reason)
 
-    def lost(self, notification: Notification, reason: str, at: float) -> None:
+    def lost(self, notification: Notification, reason: str, at: float) -> None:  # noqa: ARG002
         """It was given up and is not in the outbox any more. What is still true is told anew at the group's next time;
         ends that it had are not owed any more.
         """
+        self._aftermath.lost(notification.id, at)
 
     # -- what other modules of delivery ask for
 
-    def join(self, fingerprint: str, target: Target, at: float) -> bool:  # noqa: ARG002
+    def join(self, fingerprint: str, target: Target, at: float) -> bool:
         """Make a firing alert a member of the group of *target* too, as by `Target.passed_on`. It is told there as in
         any other group, its end too. False: it is a member already, or does not fire.
         """
-        return False
+        like = next((member for _, member in self._ledger.of(fingerprint) if member.end is None), None)
+        there = self._ledger.find(target.receiver, target.group_key)
+        found = None if there is None else self._ledger.members_of(there).get(fingerprint)
+        if like is None or (found is not None and found.end is None):
+            return False
+        return self._join(fingerprint, like.unheard(), target, at)
 
-    def explain(self, fingerprint: str, at: float) -> tuple[ToldView, ...]:  # noqa: ARG002
+    def explain(self, view: AlertView, at: float) -> tuple[ToldView, ...]:
         """Return what each receiver knows of an alert, and why it is told nothing now. At most `TOLD_MAX`."""
-        return ()
+        found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
+        return tuple(told_view(*one, view, self._limits, self._aftermath, at) for one in found)
+
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
+        return min((time for time in times if time is not None), default=None)
+
+    def held_back(self, receiver: str) -> int:
+        """Return the number of groups of *receiver* that the rate limit holds back."""
+        return self._limits.held_back(receiver)
+
+    # -- what survives a restart
 
     def take_changes(self) -> Rows:
         """Return the rows of the state file that have changed since the last call."""
-        return {}
+        return {"groups": self._ledger.groups.take_changes(), "told": self._ledger.members.take_changes()}
 
     def all_rows(self) -> Rows:
         """Return all rows."""
-        return {}
+        self.take_changes()
+        return {"groups": dict(self._ledger.groups.encoded()), "told": dict(self._ledger.members.encoded())}
 
-    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> list[str]:  # noqa: ARG002
+    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> list[str]:
         """Take over the rows of a state file. Returns what cannot be used, in words."""
-        return []
+        damaged = self._ledger.restore(rows)
+        for group in self._ledger.each_group():
+            group.clamp(at)
+            if group.held:
+                group.held, group.flush_at = False, at
+            self._ledger.keep(group)
+            self._agenda.add(group)
+            for fingerprint, member in self._ledger.members_of(group).items():
+                if group.cause == ESCALATED and member.end is None:
+                    self._escalations.escalated(fingerprint, group.target)
+        self.unreconciled = True
+        return damaged
 
+    def check(self, waiting: Collection[str], at: float) -> None:
+        """Take account of the ids of the notifications that the outbox has, after a restart. Others are lost."""
+        for missing in {group.waiting for group in self._ledger.each_group()} - {"", *waiting}:
+            self._aftermath.lost(missing, at)
 
-def _told(one: AlertTransition, view: AlertView | None) -> ToldAlert:
-    firing = one.to_state in FIRING_PHASES
-    return ToldAlert(
-        alertname=one.alert,
-        labels=one.labels,
-        fingerprint=one.fingerprint,
-        status="firing" if firing else "resolved",
-        severity=one.severity,
-        starts_at=one.at if view is None else view.since,
-        ends_at=None if firing else one.at,
-        summary=one.summary,
-        value=one.value,
-        value_text=one.value_text,
-        reason=one.reason,
-    )
+    # -- alerts
+
+    def _note(self, one: AlertTransition, at: float) -> None:
+        fingerprint = one.fingerprint
+        if one.to_state not in FIRING_PHASES:
+            if one.from_state in FIRING_PHASES:
+                self._end(one)
+            return
+        labels = {name: value for name, value in one.labels.items() if name != "severity"}
+        starts_at = one.at
+        for group, member in self._ledger.of(fingerprint):
+            if member.end is None:
+                starts_at = member.starts_at
+                if member.severity != one.severity:
+                    member.severity = one.severity
+                    self._ledger.set_member(group, fingerprint, member)
+        for target in targets_of(self._routing, one.alert, {**labels, "severity": one.severity}):
+            member = Member(
+                alert=one.alert,
+                labels=labels,
+                severity=one.severity,
+                joined_as=one.severity,
+                starts_at=starts_at,
+            )
+            self._join(fingerprint, member, target, at)
+
+    def _end(self, one: AlertTransition) -> None:
+        how = End(
+            at=one.at,
+            reason=one.reason or ("rule_changed" if one.to_state == "pending" else ""),
+            summary=one.summary,
+            value=one.value if one.value is not None else one.last_value,
+            value_text=one.value_text,
+        )
+        self._escalations.ended(one.fingerprint)
+        for group, member in self._ledger.of(one.fingerprint):
+            end(self._ledger, group, one.fingerprint, member, how)
+
+    def _join(self, fingerprint: str, member: Member, target: Target, at: float) -> bool:
+        group = join(self._ledger, fingerprint, member, target, at)
+        if group is None:
+            self.unreconciled = True
+            return False
+        if group.cause == ESCALATED:
+            self._escalations.escalated(fingerprint, group.target)
+        self._await(group, fingerprint, self._ledger.members_of(group)[fingerprint], at)
+        self._agenda.add(group)
+        return True
+
+    def _await(self, group: Group, fingerprint: str, member: Member, at: float) -> None:
+        """From now on, the receiver of *group* may acknowledge an alert that it is owed."""
+        if member.owed_at is not None and member.end is None and not group.cause:
+            self._escalations.began(fingerprint, group.target, min(member.owed_at, at))
+
+    def _fall_back(self, at: float, group: Group, fingerprint: str, reason: str) -> None:
+        member = self._ledger.members_of(group).get(fingerprint)
+        for target in () if member is None else fallbacks_of(self._routing, group.target, reason):
+            assert member is not None
+            if member.end is None:
+                self.join(fingerprint, target, at)
+            elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
+                unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)
+                self._join(fingerprint, unheard, target, at)
+
+    # -- telling
+
+    def _draft(
+        self, group: Group, at: float, look: Look, drafts: list[Draft], *, again: bool = False
+    ) -> Iterator[None]:
+        """Add to *drafts* what *group* has to tell, if it has something. Members that nobody has to hear of leave it.
+        *again*: what its notification states that waits is told in another one.
+        """
+        if self._agenda.blocks(group):
+            return
+        truths: list[Truth] = []
+        muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
+        for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
+            truth = truth_of(fingerprint, member, look(fingerprint), muted=muted)
+            if member.forget(suppressed=truth.status == "suppressed", flapping=truth.flapping):
+                self._ledger.set_member(group, fingerprint, member)
+            if truth.status != "ended" or member.owed(group):
+                truths.append(truth)
+            else:
+                self._ledger.remove_member(group, fingerprint)
+            if number % _AT_ONCE == 0:
+                yield
+        yield
+        counts = counts_of(group, truths, at)
+        reason = reason_of(counts, group.cause)
+        if group.waiting and not again and not unsaid(truths):
+            reason = ""
+        if reason or again:
+            drafts.append(Draft(group, truths, counts, reason, (group.waiting, group.arrived_no)))
+            return
+        self._agenda.release(group)
+        if not truths:
+            self._agenda.forget(group)
+
+    def _tell(self, receiver: str, drafts: list[Draft], at: float, look: Look) -> Iterator[Notification | None]:
+        """Tell *drafts*, as far as the rate limit lets them. One in whose place a message waits that has not arrived
+        takes that place; there are not more messages then.
+        """
+        found = self._routing.receivers.get(receiver)
+        page, limited = found is not None and is_page(found), found is None or is_limited(found)
+        drafts.sort(key=lambda draft: draft.order)
+        singles = [draft for draft in drafts if draft.group.waiting and not draft.group.digest]
+        rest = [draft for draft in drafts if not draft.group.waiting or draft.group.digest]
+        digest = self._ledger.digest_for(receiver)
+        ration = Ration(len(rest))
+        if rest and limited:
+            waiting = self._ledger.owed_to(receiver)
+            ration = self._limits.ration(
+                receiver, len(rest), at, page=page, waiting=waiting, digest_waits=digest is not None
+            )
+        for draft in [*singles, *rest[: ration.single]]:
+            yield from self._make([draft], at, look, page=page, reason=draft.reason, about=draft.group.about)
+        rest = rest[ration.single :]
+        if rest and ration.digest:
+            known = {draft.group.number for draft in rest}
+            for group in self._ledger.waiting_for(digest or ""):
+                if group.number not in known:
+                    yield from self._draft(group, at, look, rest, again=True)
+            yield from self._make(rest, at, look, page=page, reason=DIGEST, about="")
+        for draft in [] if ration.digest else rest:
+            self._agenda.hold(draft.group, at, ration.next_at)
+            yield from self._owe(draft, at)
+
+    def _make(
+        self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, reason: str, about: str
+    ) -> Iterator[Notification | None]:
+        """Make one notification, and note that it states what *drafts* have."""
+        drafts = [draft for draft in drafts if self._is_current(draft, at)]
+        if not drafts:
+            return
+        if reason == DIGEST:
+            about = self._about_digest(drafts, at)
+        made = notification_of(drafts, at, look, service=self._service, page=page, reason=reason, about=about)
+        for draft in drafts:
+            group, was = draft.group, draft.group.waiting
+            self._aftermath.superseded(was)
+            group.made(made.id, digest=reason == DIGEST)
+            self._agenda.release(group)
+            self._ledger.keep(group, was)
+        stating = ((draft.group, truth) for draft in drafts for truth in state_all(draft, at))
+        try:
+            yield made
+            for done, (group, truth) in enumerate(stating, 1):
+                self._stated(group, truth, at)
+                if done % _AT_ONCE == 0:
+                    yield None
+        finally:
+            for group, truth in stating:  # if the caller gives up meanwhile: it is in the outbox
+                self._stated(group, truth, at)
+
+    def _owe(self, draft: Draft, at: float) -> Iterator[None]:
+        """The receiver is owed what *draft* has, though it is held back: it is told, even if it ends meanwhile."""
+        for done, truth in enumerate(draft.truths, 1):
+            if truth.status == "firing" and truth.member.owed_at is None:
+                truth.member.owed_at = at
+                self._stated(draft.group, truth, at)
+            if done % _AT_ONCE == 0:
+                yield
+        yield
+
+    def _about_digest(self, drafts: Sequence[Draft], at: float) -> str:
+        ended = sum(draft.counts.ended for draft in drafts)
+        rules = {one.member.alert for draft in drafts for one in draft.truths if one.status != "suppressed"}
+        held_for = self._limits.held_for(drafts[0].group.receiver, at)
+        return digest_words(len(drafts), sum(draft.counts.firing for draft in drafts), ended, len(rules), held_for)
+
+    def _is_current(self, draft: Draft, at: float) -> bool:
+        """Whether *draft* can be told. If something has arrived since it was written, it is written anew."""
+        if draft.outdated:
+            self._agenda.at_once(draft.group, at)
+            return False
+        return not self._agenda.blocks(draft.group)
+
+    def _stated(self, group: Group, truth: Truth, at: float) -> None:
+        member = truth.member
+        if member.owed_at == at:
+            self._await(group, truth.fingerprint, member, at)
+        self._ledger.set_member(group, truth.fingerprint, member)

@@ -1,9 +1,9 @@
 """How many messages a receiver takes, and what becomes of those that are too many.
 
-A bucket holds `BURST` tokens and fills up with as many a minute. Each message takes one, and one that has not arrived
-yet occupies one: so a receiver that works again after an hour is not flooded.
+A bucket holds `BURST` tokens and fills up with as many a minute. Each message takes one. At most `BURST` messages wait
+for a receiver that cannot be reached, so one that works again after an hour is not flooded.
 
-More groups with something to tell than tokens: everything for that receiver is *held back* from then on. It is told in
+More groups with something to tell than that: everything for that receiver is *held back* from then on. It is told in
 one digest at once, and then in one every `DIGEST_EVERY` at most. This ends when the latest digest has arrived and
 `QUIET` seconds have passed since it was made. While a digest has not arrived, nothing else is told, so no newer message
 of a group overtakes it.
@@ -14,6 +14,7 @@ Pages are only delayed: as many are sent as there are tokens, and the others wai
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pool_monitor.alerts.routing import AlertmanagerApi, Receiver, Webhook
@@ -40,13 +41,15 @@ class Ration(NamedTuple):
 
 
 class RateLimits:
-    """The limits of all receivers. No I/O; times are passed in, in seconds, and never go back.
+    """The limits of all receivers, and the groups that they hold back. No I/O; times are passed in, in seconds, and
+    never go back.
 
-    Bound: one limit for each receiver that was told something since `keep`.
+    Bounds: one limit for each receiver that was told something since `keep`, and the groups that there are.
     """
 
     def __init__(self) -> None:
         self._limits: dict[str, _Limit] = {}
+        self._held: dict[str, _Held] = {}
 
     def ration(
         self, receiver: str, due: int, at: float, *, page: bool, waiting: int = 0, digest_waits: bool = False
@@ -59,14 +62,63 @@ class RateLimits:
         limit = self._limits.setdefault(receiver, _Limit())
         return limit.page(due, at) if page else limit.message(due, at, waiting, digest_waits=digest_waits)
 
-    def holds_back(self, receiver: str) -> bool:
-        """Whether *receiver* is told everything in digests now."""
-        limit = self._limits.get(receiver)
-        return limit is not None and limit.digest_at is not None
-
     def keep(self, receivers: Container[str]) -> None:
         """Forget the limits of all others."""
         self._limits = {name: limit for name, limit in self._limits.items() if name in receivers}
+
+    # -- what is held back
+
+    def hold(self, receiver: str, group: int, at: float, until: float | None) -> None:
+        """Hold back the group with this number. *until*: `Ration.next_at`; None: until `release`."""
+        held = self._held.setdefault(receiver, _Held({}, at))
+        held.groups[group] = None
+        held.until = until
+
+    def release(self, receiver: str, group: int) -> None:
+        """The group is not held back any more."""
+        held = self._held.get(receiver)
+        if held is not None:
+            held.groups.pop(group, None)
+            if not held.groups:
+                del self._held[receiver]
+
+    def held_back(self, receiver: str) -> int:
+        """Return the number of groups of *receiver* that are held back."""
+        held = self._held.get(receiver)
+        return 0 if held is None else len(held.groups)
+
+    def held_for(self, receiver: str, at: float) -> float:
+        """Return how long the first of them has been held back."""
+        held = self._held.get(receiver)
+        return 0.0 if held is None else max(at - held.since, 0.0)
+
+    def until(self, receiver: str) -> float | None:
+        """Return when something held back may be told; None: not known."""
+        held = self._held.get(receiver)
+        return None if held is None else held.until
+
+    def asked_again(self, at: float) -> list[int]:
+        """Return the groups that are held back and may be told now: `ration` says which. They stay held back."""
+        found: list[int] = []
+        for held in self._held.values():
+            if held.until is not None and held.until <= at:
+                held.until = None
+                found += held.groups
+        return found
+
+    @property
+    def next_at(self) -> float | None:
+        """When `asked_again` has something next; None: nothing waits for a time."""
+        return min((held.until for held in self._held.values() if held.until is not None), default=None)
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is held back from one receiver."""
+
+    groups: dict[int, None]  # as a set that keeps the order
+    since: float
+    until: float | None = None
 
 
 class _Limit:
@@ -86,7 +138,7 @@ class _Limit:
         self._fill(at)
         if not digest_waits and self.digest_at is not None and at >= self.digest_at + QUIET - _SLACK:
             self.digest_at = None
-        if self.digest_at is None and not digest_waits and due <= int(self.tokens + _SLACK) - waiting:
+        if self.digest_at is None and not digest_waits and due <= min(int(self.tokens + _SLACK), BURST - waiting):
             return Ration(self._take(due))
         if self.digest_at is not None and at < self.digest_at + DIGEST_EVERY - _SLACK:
             return Ration(0, next_at=self.digest_at + DIGEST_EVERY)

@@ -28,6 +28,11 @@ _WORST_FIRST = {"critical": 0, "page": 0, "error": 1, "warning": 2, "info": 4, "
 _OTHER_SEVERITY = 3
 
 
+def rank_of(severity: str) -> int:
+    """Return a number that is lower for a worse severity."""
+    return _WORST_FIRST.get(severity, _OTHER_SEVERITY)
+
+
 class Texts(NamedTuple):
     """What a rule says about one of its alerts."""
 
@@ -74,7 +79,7 @@ def laying(
     """
     groups: defaultdict[tuple[int, int], list[Alert]] = defaultdict(list)
     for count, alert in enumerate(alerts, 1):
-        groups[_ORDER[alert.state], _WORST_FIRST.get(alert.severity, _OTHER_SEVERITY)].append(alert)
+        groups[_ORDER[alert.state], rank_of(alert.severity)].append(alert)
         covers.add(alert)
         if not count % _AT_ONCE:
             yield None

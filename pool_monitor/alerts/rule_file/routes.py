@@ -5,14 +5,14 @@ A value of a receiver may be a secret. No message here repeats one.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
+from pool_monitor.alerts.channels.address_guard import URL_MAX, url_problem
 from pool_monitor.alerts.routing import (
     LOG,
     AlertmanagerApi,
+    AppriseChannel,
     Channel,
     Email,
     FileChannel,
@@ -24,59 +24,46 @@ from pool_monitor.alerts.routing import (
 )
 from pool_monitor.alerts.rule import Inhibition
 from pool_monitor.alerts.rule_file.fields import Either, Entry, Fields, Later, ListOf, MapOf, Section
-from pool_monitor.alerts.rule_file.nodes import MapNode, Node, Problems
+from pool_monitor.alerts.rule_file.nodes import Node, Problems
 from pool_monitor.alerts.rule_file.rules import MATCH, MUTE, matchers
 from pool_monitor.alerts.rule_file.scalars import DURATION, ENVIRONMENT, FLAG, LABEL_NAME, LENGTH, NAME, choice, text
 
 RECEIVERS_MAX = 200
-_METADATA = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"}
-_METADATA_ADDRESSES = {"fd00:ec2::254", "100.100.100.200", "192.0.0.192"}
 
 
 def _url(value: str) -> None:
-    """Raise ValueError for a URL that no message could be sent to. Nothing of it is repeated."""
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("is not a URL; needs one such as https://hooks.example/alerts") from None
-    if parts.scheme not in ("http", "https") or not host or not value.isprintable() or " " in value:
-        raise ValueError("is not a URL of http or https; needs one such as https://hooks.example/alerts")
-    if host.lower().rstrip(".") in _METADATA or _is_metadata(host):
-        raise ValueError("is the address of a machine's metadata service, which is never told anything")
+    if problem := url_problem(value):
+        raise ValueError(problem)
 
 
-def _is_metadata(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped.is_link_local or str(mapped) in _METADATA_ADDRESSES
-
-
-URL = text("a URL, such as https://hooks.example/alerts", most=2048, check=_url)
+URL = text("a URL, such as https://hooks.example/alerts", most=URL_MAX, check=_url)
 _HEADER_VALUE = text(
     "a text in one line, without characters that cannot be printed", r"[ -~\u00a1-\u00ff]+", most=2048, secret=True
 )
+SECRET_FILE = text("an absolute path, such as /run/secrets/hook", r"/.*", most=1024, secret=True)
 HEADER = Section(
     "header_variable",
-    "the name of an environment variable",
-    (Entry("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
-    lambda fields: fields.get("env"),
+    "an environment variable or a file",
+    (
+        Entry("env", ENVIRONMENT, "The environment variable that has the value."),
+        Entry("file", SECRET_FILE, "The file that has the value. It is read for each message."),
+    ),
+    lambda fields: Secret(variable=fields.get("env"), file=fields.get("file")),
+    one_of=("env", "file"),
+    kinds="secret",
     secret=True,
 )
 _HEADER = Either(_HEADER_VALUE, HEADER)
 
 
 class _Header:
-    """A value, or ``{env: NAME}``."""
+    """A value, ``{env: NAME}`` or ``{file: PATH}``."""
 
-    words = "a text, or an environment variable: {env: NAME}"
+    words = "a text, {env: NAME} or {file: PATH}"
 
     def read(self, node: Node, place: str, problems: Problems) -> Secret:
         value = _HEADER.read(node, place, problems)
-        return Secret(variable=value) if isinstance(node, MapNode) else Secret(value)
+        return value if isinstance(value, Secret) else Secret(value)
 
     def schema(self, definitions: dict[str, Any]) -> dict[str, Any]:
         return _HEADER.schema(definitions)
@@ -91,19 +78,26 @@ HEADERS = MapOf(
 _URL_KEYS = (
     Entry("url", URL, "Where messages go. It is never shown."),
     Entry("url_env", ENVIRONMENT, "The environment variable that has the URL."),
+    Entry("url_file", SECRET_FILE, "The file that has the URL. It is read for each message."),
 )
-_HEADERS_KEY = Entry("headers", HEADERS, "More headers; a value is a text or `{env: NAME}`.")
+_HEADERS_KEY = Entry("headers", HEADERS, "More headers; a value is a text, `{env: NAME}` or `{file: PATH}`.")
 
 
 def _secret_url(fields: Fields) -> Secret:
-    return Secret(fields.get("url"), fields.get("url_env"))
+    return Secret(fields.get("url"), fields.get("url_env"), fields.get("url_file"))
 
 
 def _webhook(fields: Fields) -> Webhook:
+    keys = [name for name in ("secret_env", "secret_file") if name in fields]
+    if len(keys) > 1:
+        fields.wrong(keys[1], "stands beside secret_env; needs one of the two")
+    if fields.get("format") == "pagerduty" and not keys:
+        fields.wrong("", "has no secret_env with the routing key, which PagerDuty asks for", warning=True)
     return Webhook(
         url=_secret_url(fields),
         format=fields.get("format", "native"),
         secret_env=fields.get("secret_env"),
+        secret_file=fields.get("secret_file"),
         headers=fields.get("headers", ()),
     )
 
@@ -118,11 +112,16 @@ WEBHOOK = Section(
             choice(("native", "alertmanager", "slack", "pagerduty"), secret=True),
             "The body: `native` (default), `alertmanager`, `slack` or `pagerduty`.",
         ),
-        Entry("secret_env", ENVIRONMENT, "The environment variable that has the key which signs the body."),
+        Entry(
+            "secret_env",
+            ENVIRONMENT,
+            "The environment variable that has the key which signs the body; for `pagerduty` the routing key.",
+        ),
+        Entry("secret_file", SECRET_FILE, "The file that has this key. It is read for each message."),
         _HEADERS_KEY,
     ),
     _webhook,
-    one_of=("url", "url_env"),
+    one_of=("url", "url_env", "url_file"),
     kinds="webhook",
     secret=True,
 )
@@ -131,7 +130,7 @@ ALERTMANAGER = Section(
     "a running Alertmanager",
     (*_URL_KEYS, _HEADERS_KEY),
     lambda fields: AlertmanagerApi(url=_secret_url(fields), headers=fields.get("headers", ())),
-    one_of=("url", "url_env"),
+    one_of=("url", "url_env", "url_file"),
     kinds="receiver of this kind",
     secret=True,
 )
@@ -152,6 +151,7 @@ def _email(fields: Fields) -> Email:
         sender=fields.get("from"),
         user_env=fields.get("user_env"),
         password_env=fields.get("password_env"),
+        tls=fields.get("tls"),
     )
 
 
@@ -164,15 +164,44 @@ EMAIL = Section(
         Entry("from", _ADDRESS, "The sender. Default: the first of `to`."),
         Entry("user_env", ENVIRONMENT, "The environment variable that has the user of the server."),
         Entry("password_env", ENVIRONMENT, "The environment variable that has its password."),
+        Entry(
+            "tls",
+            choice(("starttls", "implicit", "none"), secret=True),
+            "`starttls` (needs the server to offer it), `implicit` (from the first byte on) or `none`. Default: "
+            "`implicit` on port 465; on others STARTTLS where the server offers it.",
+        ),
     ),
     _email,
     secret=True,
 )
-CHANNELS = ("webhook", "email", "alertmanager", "file", "log")
+
+
+def _service_url(value: str) -> None:
+    if "://" not in value or not value.isprintable():
+        raise ValueError("is not a URL of apprise; needs one such as mailtos://user:password@example.org")
+
+
+APPRISE = Section(
+    "apprise",
+    "a service that apprise knows",
+    (
+        Entry(
+            "url",
+            text("a URL of apprise, such as tgram://TOKEN/CHAT", most=2048, check=_service_url),
+            "The service, as apprise writes it. It is never shown.",
+        ),
+        Entry("url_env", ENVIRONMENT, "The environment variable that has the URL."),
+    ),
+    lambda fields: AppriseChannel(url=_secret_url(fields)),
+    one_of=("url", "url_env"),
+    kinds="receiver of this kind",
+    secret=True,
+)
+CHANNELS = ("webhook", "email", "alertmanager", "apprise", "file", "log")
 
 
 def _receiver(fields: Fields) -> Receiver:
-    channel: Channel = next((fields.get(name) for name in CHANNELS[:3] if fields.get(name) is not None), LogChannel())
+    channel: Channel = next((fields.get(name) for name in CHANNELS[:4] if fields.get(name) is not None), LogChannel())
     if "file" in fields:
         channel = FileChannel(path=fields.get("file", ""))
     if fields.get("log") is False:
@@ -196,6 +225,7 @@ RECEIVER = Section(
         Entry("webhook", WEBHOOK, "Messages go to a URL."),
         Entry("email", EMAIL, "Messages go by e-mail."),
         Entry("alertmanager", ALERTMANAGER, "Alerts go to a running Alertmanager."),
+        Entry("apprise", APPRISE, "Messages go to a service that apprise knows. Needs the extra `notify`."),
         Entry(
             "file", text("the path of a file", most=1024), "Messages are appended to a file, one JSON object a line."
         ),

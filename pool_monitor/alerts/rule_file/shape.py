@@ -25,8 +25,10 @@ from pool_monitor.findings import VALUES
 Path = tuple[str | int, ...]
 """The keys that lead to a place in a rule, such as ``("all", 1, "alert")``."""
 LabelNames = frozenset[str]
-INSTANCE_LABELS: LabelNames = frozenset().union(*LABELS_OF.values(), ("finding",))
-"""Every label that an instance may have."""
+INSTANCE_LABELS: LabelNames = frozenset().union(*LABELS_OF.values(), ("finding", "service"))
+"""Every label that an instance may have; ``service`` is of a watch."""
+SERVICE_FINDINGS = frozenset(("service_gone", "service_frozen", "service_stale"))
+"""What ``pool-monitor watch`` finds. A service cannot find it in itself."""
 TWO_LEVELS = ("warning", "critical")
 """The severities of the kinds that know two by themselves: findings and objectives."""
 
@@ -72,6 +74,8 @@ def _labels_of(kind: Kind | Condition, of_alert: Callable[[str], LabelNames | No
         case AlertFires():
             return of_alert(kind.alert)
         case FindingIs():
+            if SERVICE_FINDINGS.issuperset(kind.kinds):
+                return frozenset(("service",))
             return frozenset(("pool", "worker", "finding") if len(kind.kinds) > 1 else ("pool", "worker"))
         case SloBurn():
             return frozenset(("pool",) if kind.operation is None else ("pool", "operation"))

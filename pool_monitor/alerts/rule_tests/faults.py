@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pool_monitor.alerts.channels.http import CONNECT_S, STEP_S, Answer, judged
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
 from pool_monitor.alerts.rehearsal import Upshot
 from pool_monitor.alerts.rule_tests.suite import Fault
 
 WORDS: Mapping[str, Upshot] = {
-    "timeout": Upshot(Outcome("retry", "no answer within 10 s", unsure=True), 10.0),
+    "timeout": Upshot(Outcome("retry", f"no answer within {STEP_S:g} s", unsure=True), STEP_S),
     "reset": Upshot(Outcome("retry", "the connection ended before the answer", unsure=True)),
-    "unreachable": Upshot(Outcome("retry", "no connection within 3 s"), 3.0),
+    "unreachable": Upshot(Outcome("retry", f"no connection within {CONNECT_S:g} s"), CONNECT_S),
 }
 """What comes of an attempt that gets no answer."""
+_SLACK = 1e-6
 
 
 def answered(status: int, retry_after: float | None) -> Outcome:
-    """Return what an answer with an HTTP *status* means, and the seconds of its ``Retry-After``."""
-    if status < 300:
-        return SENT
-    return Outcome("retry", f"answered {status}", retry_after=retry_after)
+    """Return what an answer with an HTTP *status* means, and the seconds of its ``Retry-After``, as a webhook judges
+    it.
+    """
+    headers = {} if retry_after is None else {"retry-after": f"{retry_after:.0f}"}
+    return judged(Answer(status, headers, ""), 0.0)
 
 
 def answers(faults: Sequence[Fault], start: float) -> Callable[[Notification, float], Upshot]:
@@ -41,6 +44,3 @@ def answers(faults: Sequence[Fault], start: float) -> Callable[[Notification, fl
         return Upshot(SENT)
 
     return answer
-
-
-_SLACK = 1e-6

@@ -113,6 +113,7 @@ class _Run:
                 self._coverage.expect(told.alertname)
         for number in range(int((last + _SLACK) / step) + 1):
             time = number * step
+            self._note(self._rehearsal.until(case.start + time))
             inputs = self._reader.inputs(self._engine.wanted, time, step if number else 0.0)
             transitions = [worded(one, self._engine.rules) for one in self._engine.step(inputs)]
             self._overlays.note(transitions, inputs.elapsed)

@@ -12,7 +12,8 @@ from pool_monitor.alerts.rule_tests.words import named, of_flag, of_labels, of_m
 EXACT_S = 0.5
 """How far from the expected time a notification may arrive, in seconds."""
 SHOWN_MAX = 40
-"""Most attempts of one receiver that a failure shows, and most alerts of one notification."""
+"""Most attempts of one receiver that a failure shows."""
+_ALERTS_MAX = 5
 
 
 class Timeline:
@@ -161,7 +162,7 @@ def _expected_alert(one: ExpectedToldAlert) -> str:
 
 
 def _shown(got: Notification) -> str:
-    alerts = [_shown_alert(one) for one in got.alerts[:SHOWN_MAX]]
+    alerts = [_shown_alert(one) for one in got.alerts[:_ALERTS_MAX]]
     more = got.firing + got.resolved - len(alerts)
     return f"{got.status}, {got.reason}: {', '.join([*alerts, *([f'... and {more} more'] if more else [])])}"
 

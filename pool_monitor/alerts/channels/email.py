@@ -1,0 +1,305 @@
+"""E-mail: one message in plain text for each notification, over SMTP.
+
+Certificates are always verified. On port 465 TLS begins with the connection; on any other port it begins with STARTTLS,
+where the server offers it. A password is sent over TLS only, except to this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email import policy
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+
+from pool_monitor.alerts.channels.secrets import Redactor, SecretMissing, cleaned, value_of
+from pool_monitor.alerts.channels.sender import SEND_S
+from pool_monitor.alerts.channels.text import cut, lines, subject
+from pool_monitor.alerts.delivery.notification import SENT, Outcome
+from pool_monitor.alerts.routing import Secret
+from pool_monitor.redaction import redact
+
+if TYPE_CHECKING:
+    from aiosmtplib import SMTP
+
+    from pool_monitor.alerts.delivery.notification import Notification, Result
+    from pool_monitor.alerts.routing import Email
+
+NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[mail]'"
+STEP_S = 10.0
+"""How long the server may take for one answer."""
+IMPLICIT_TLS_PORT = 465
+_QUIT_S = 1.0
+_REASON_MAX = 256
+
+
+class EmailSender:
+    """Sends each notification by the SMTP server of *email*, over a connection of its own."""
+
+    kind = "email"
+
+    def __init__(self, email: Email) -> None:
+        self._email = email
+        digest = hashlib.sha256(",".join(email.to).encode()).hexdigest()[:8]
+        self.where = f"{cut(email.host)}:{email.port} ({digest})"
+        self._accepted: tuple[str, frozenset[str]] = ("", frozenset())
+        """A notification that some have, and who: the next attempt leaves them out."""
+
+    async def send(self, notification: Notification) -> Outcome:
+        """Send *notification* to those who do not have it yet."""
+        try:
+            import aiosmtplib
+        except ImportError:
+            return Outcome("refused", NEEDS_EXTRA)
+        try:
+            login = self._login()
+            message = message_of(notification, self._email)
+        except SecretMissing as error:
+            return Outcome("refused", str(error))
+        except ValueError:
+            return Outcome("refused", "an address of the receiver is not valid")
+        attempt = _Attempt(self._email, login)
+        try:
+            with anyio.fail_after(SEND_S):
+                await attempt.connect()
+                return await self._deliver(attempt, notification.id, message)
+        except TimeoutError as error:
+            why = "the server has not answered in time" if isinstance(error, aiosmtplib.SMTPException) else ""
+            return Outcome("retry", why or f"not done within {SEND_S:g} s", unsure=attempt.begun)
+        except Exception as error:  # noqa: BLE001 - whatever a server says costs this attempt alone
+            return self._failed(error, attempt)
+        finally:
+            attempt.close()
+
+    async def aclose(self) -> None:
+        """Do nothing: each attempt closes its connection."""
+
+    async def _deliver(self, attempt: _Attempt, name: str, message: bytes) -> Outcome:
+        had = self._accepted[1] if self._accepted[0] == name else frozenset()
+        missing = [address for address in self._email.to if address not in had]
+        if attempt.size_limit and len(message) > attempt.size_limit:
+            return Outcome("too_large", f"the server takes at most {attempt.size_limit} bytes")
+        refused = await attempt.address(missing)
+        taken = [address for address in missing if address not in refused]
+        waiting = [code for code, _ in refused.values() if code < 500]
+        reason = self._refusals(refused, attempt) if refused else ""
+        if not taken:
+            return Outcome("retry" if waiting else "refused", reason)
+        await attempt.data(message)
+        if waiting:
+            self._accepted = (name, had | frozenset(taken))
+            return Outcome("retry", reason)
+        return SENT._replace(reason=reason)
+
+    def _login(self) -> tuple[str, str] | None:
+        user, password = self._email.user_env, self._email.password_env
+        if user is None or password is None:
+            return None
+        return value_of(Secret(variable=user)), value_of(Secret(variable=password))
+
+    def _refusals(self, refused: dict[str, tuple[int, str]], attempt: _Attempt) -> str:
+        address, (code, text) = next(iter(refused.items()))
+        number = f"{len(refused)} of {len(self._email.to)} recipients were refused"
+        return f"{number}, such as {_masked(address)}: {code} {attempt.clean(text)}"[:_REASON_MAX]
+
+    def _failed(self, error: Exception, attempt: _Attempt) -> Outcome:
+        import aiosmtplib
+
+        cause = _certificate_error(error)
+        if cause is not None:
+            return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
+        if isinstance(error, _Refused):
+            return Outcome("refused", str(error))
+        if isinstance(error, aiosmtplib.SMTPResponseException):
+            result: Result = "retry" if 400 <= error.code < 500 else "refused"
+            if error.code == _TOO_LARGE:
+                result = "too_large"
+            about = "the log-in failed: " if isinstance(error, aiosmtplib.SMTPAuthenticationError) else ""
+            return Outcome(result, f"{about}answered {error.code} {attempt.clean(error.message)}"[:_REASON_MAX])
+        if isinstance(error, aiosmtplib.SMTPServerDisconnected):
+            return Outcome("retry", "the server ended the connection", unsure=attempt.begun)
+        if not attempt.connected and isinstance(error, OSError | aiosmtplib.SMTPConnectError):
+            reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(_strerror(reason))}"[:_REASON_MAX])
+        # A defect of ours or of a library, whose text may hold anything.
+        return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
+
+
+_TOO_LARGE = 552
+
+
+class _Refused(Exception):
+    """Trying again does not help. The text is for a person."""
+
+
+class _Attempt:
+    """One connection, and how far it has come."""
+
+    def __init__(self, email: Email, login: tuple[str, str] | None) -> None:
+        self._email, self._login = email, login
+        self._client: SMTP | None = None
+        self._hide = Redactor((), (*(login or ()), *email.to, email.sender or ""))
+        self.connected = False
+        self.begun = False
+        """Whether the message was sent: then it may have arrived."""
+
+    async def connect(self) -> None:
+        """Connect, begin TLS, log in."""
+        from aiosmtplib import SMTP
+
+        email, login = self._email, self._login
+        implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
+        client = self._client = SMTP(
+            hostname=email.host,
+            port=email.port,
+            use_tls=implicit,
+            start_tls=False,
+            local_hostname=_own_name(),
+            tls_context=await anyio.to_thread.run_sync(_authorities),
+            timeout=STEP_S,
+        )
+        await client.connect()
+        self.connected = True
+        await client.ehlo()
+        safe = implicit
+        if not implicit and email.tls != "none":
+            safe = client.supports_extension("starttls")
+            if safe:
+                await client.starttls()
+                await client.ehlo()
+            elif email.tls == "starttls":
+                raise _Refused("the server offers no STARTTLS")
+        if login is not None and not safe and not is_loopback(email.host):
+            raise _Refused("without TLS a password is never sent to another machine")
+        if login is not None:
+            if not client.supports_extension("auth"):
+                raise _Refused("the server offers no log-in")
+            await client.login(*login)
+
+    @property
+    def size_limit(self) -> int:
+        """Most bytes of a message; 0: the server does not say."""
+        assert self._client is not None
+        text = self._client.esmtp_extensions.get("size", "")
+        return int(text) if text.isdecimal() else 0
+
+    async def address(self, recipients: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Name the sender and *recipients*. Returns the code and the text for each who is refused."""
+        from aiosmtplib import SMTPRecipientRefused
+
+        client = self._client
+        assert client is not None
+        sender = self._email.sender or self._email.to[0]
+        utf8 = not "".join((sender, *recipients)).isascii()
+        if utf8 and not client.supports_extension("smtputf8"):
+            raise _Refused("an address is not in ASCII, which the server does not take")
+        encoding = "utf-8" if utf8 else "ascii"
+        await client.mail(sender, options=["SMTPUTF8"] if utf8 else [], encoding=encoding)
+        refused = {}
+        for recipient in recipients:
+            try:
+                await client.rcpt(recipient, encoding=encoding)
+            except SMTPRecipientRefused as error:
+                refused[recipient] = (error.code, error.message)
+        return refused
+
+    async def data(self, message: bytes) -> None:
+        """Send the message, and take leave."""
+        assert self._client is not None
+        self.begun = True
+        await self._client.data(message)
+        with suppress(Exception), anyio.move_on_after(_QUIT_S):  # the server has the message
+            await self._client.quit()
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        if self._client is not None:
+            self._client.close()
+
+    def clean(self, text: str) -> str:
+        """Return what the server said, without secrets and addresses."""
+        return redact(cleaned(self._hide(text)))[:_REASON_MAX]
+
+
+def message_of(notification: Notification, email: Email) -> bytes:
+    """Return the message. It depends on nothing else, so it is the same for each attempt. Raises ValueError for an
+    address that none of a message can be.
+    """
+    sender = email.sender or email.to[0]
+    utf8 = not "".join((sender, *email.to)).isascii()
+    message = EmailMessage(policy=policy.SMTPUTF8 if utf8 else policy.SMTP)
+    domain = sender.rpartition("@")[2]
+    domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
+    thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
+    message["From"] = _address(sender)
+    message["To"] = [_address(one) for one in email.to]
+    message["Subject"] = subject(notification)
+    message["Date"] = format_datetime(datetime.fromtimestamp(notification.at, UTC))
+    message["Message-ID"] = f"<{_PLAIN.sub('', notification.id)}@{domain}>"
+    message["In-Reply-To"] = message["References"] = f"<{thread}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content("\n".join(lines(notification)) + "\n", cte="quoted-printable")
+    return message.as_bytes()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+class _Place(NamedTuple):
+    user: str
+    domain: str
+
+
+def _address(text: str) -> Address:
+    place = _Place(*text.rpartition("@")[::2])
+    if not text.isprintable() or any(char in text for char in '<>(),;:"\\[]'):
+        raise ValueError("not an address")
+    return Address(username=place.user, domain=place.domain)
+
+
+def _masked(address: str) -> str:
+    """Return an address as others may see it: ``o***@example.org``."""
+    user, _, domain = address.rpartition("@")
+    return f"{cut(user[:1])}***@{cut(domain, 60)}"
+
+
+def _own_name() -> str:
+    """How we introduce ourselves, without asking the network for a name."""
+    name = socket.gethostname()
+    return name if _DOMAIN.fullmatch(name) else "localhost"
+
+
+def _authorities() -> ssl.SSLContext:
+    """The authorities that the machine trusts, or those of ``SSL_CERT_FILE``. Takes 40 ms."""
+    return ssl.create_default_context()
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _strerror(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__

@@ -1,0 +1,70 @@
+"""What is worth a warning about receivers when a service loads them: what would keep messages from being sent, or show
+a secret to others. Nothing of it keeps the service from starting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from pool_monitor.alerts.channels.address_guard import url_problem, written_address
+from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
+from pool_monitor.alerts.routing import (
+    AlertmanagerApi,
+    AppriseChannel,
+    Channel,
+    Email,
+    Receiver,
+    Secret,
+    Webhook,
+)
+
+
+def warnings_of(receivers: Iterable[Receiver]) -> Iterator[str]:
+    """Yield the warnings about *receivers*, without any secret. Reads the environment, and files with secrets."""
+    for receiver in receivers:
+        values, missing = [], False
+        for secret in _secrets(receiver.channel):
+            try:
+                values.append(value_of(secret))
+            except SecretMissing as error:
+                yield f"receiver {receiver.name}: {error}; until then nothing can be sent to it"
+                missing = True
+        if isinstance(receiver.channel, Webhook | AlertmanagerApi) and not missing:
+            yield from (f"receiver {receiver.name}: {text}" for text in _about_url(receiver.channel, values[0]))
+
+
+def _secrets(channel: Channel) -> Iterator[Secret]:
+    """All secrets of *channel*, its URL first."""
+    if isinstance(channel, Webhook | AlertmanagerApi | AppriseChannel):
+        yield channel.url
+    if isinstance(channel, Webhook | AlertmanagerApi):
+        yield from (value for _, value in channel.headers)
+    if isinstance(channel, Webhook) and (key := key_of(channel)) is not None:
+        yield key
+    if isinstance(channel, Email):
+        yield from (Secret(variable=name) for name in (channel.user_env, channel.password_env) if name is not None)
+
+
+def key_of(webhook: Webhook) -> Secret | None:
+    """Return what signs the bodies of *webhook*, or what else its format needs; None: nothing does."""
+    if webhook.secret_env is None and webhook.secret_file is None:
+        return None
+    return Secret(variable=webhook.secret_env, file=webhook.secret_file)
+
+
+def _about_url(channel: Webhook | AlertmanagerApi, url: str) -> Iterator[str]:
+    if problem := url_problem(url):
+        yield f"its URL {problem}"
+        return
+    parts = urlsplit(url)
+    # A key that signs is not sent. A routing key is.
+    sent = bool(channel.headers) or parts.username is not None or channel.url.value is None
+    sent = sent or (isinstance(channel, Webhook) and channel.format == "pagerduty")
+    if parts.scheme == "http" and sent and not _is_here(parts.hostname or ""):
+        yield "its secrets go to another machine over plain http, where others can read them; use https"
+
+
+def _is_here(host: str) -> bool:
+    address = written_address(host)
+    return address.is_loopback if address is not None else host.lower().rstrip(".") == "localhost"

@@ -1,0 +1,107 @@
+"""The notifier and the outbox, kept in agreement: what is to be told, what has not arrived, and what came of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.delivery.messages import Look
+from pool_monitor.alerts.delivery.notification import Notification, Outcome
+from pool_monitor.alerts.delivery.notifier import Notifier, Rows
+from pool_monitor.alerts.delivery.outbox import Outbox, Owed
+from pool_monitor.alerts.delivery.targets import Routing
+from pool_monitor.log import logger
+from pool_monitor.snapshot import AlertTransition
+
+
+class Accounts:
+    """What receivers are owed. No I/O, except that what is lost is logged; times are passed in and never go back.
+
+    A service and a rehearsal use it in the same way: `settling` when something has changed or a time has come, then
+    `release`, and for each receiver `take` and `note`, once for each attempt. *chance*: random numbers from 0 to 1.
+    """
+
+    def __init__(self, service: str = "", chance: Callable[[], float] = random.random) -> None:
+        self.notifier, self.outbox = Notifier(service), Outbox(chance)
+
+    def use(self, routing: Routing, at: float, known: Collection[str]) -> None:
+        """Tell by *routing* from now on. *known*: the receivers that can be sent to, also those of earlier routings.
+        What others are owed is lost.
+        """
+        self.notifier.use(routing, at)
+        for receiver in [name for name in self.outbox.debts() if name not in known]:
+            self._lost(self.outbox.give_up(receiver), "its receiver is in no file of rules any more", at)
+        self.outbox.forget_others(known)
+
+    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> list[str]:
+        """Take over what a state file has. Returns what cannot be used, in words."""
+        refused = self.notifier.restore(rows, at)
+        waiting, unusable = self.outbox.restore(rows, at)
+        self.notifier.check({one.id for one in waiting}, at)
+        return [*refused, *unusable]
+
+    def settling(
+        self, transitions: Iterable[AlertTransition], alerts: Iterable[Alert], look: Look, at: float
+    ) -> Iterator[None]:
+        """Take account of *transitions* and of all *alerts* that there are, and put what is to be told now into the
+        outbox. In steps: others may work at each.
+        """
+        if self.notifier.unreconciled:
+            yield from self.notifier.reconciling(alerts, at)
+        yield from self.notifier.noting(transitions, at)
+        self._lost(self.outbox.expire(at), "it is too old", at)
+        for one in self.notifier.flushing(at, look):
+            if one is not None:
+                self._put(one, at)
+            yield
+
+    def release(self) -> None:
+        """What was put into the outbox is stored, or cannot be: it may be tried."""
+        self.outbox.release()
+
+    def take(self, receiver: str, at: float) -> Owed | None:
+        """Begin an attempt: return what is to be sent to *receiver* now. It is under way until `note` or `interrupted`.
+        None: nothing can be sent now.
+        """
+        found = self.outbox.take(receiver, at)
+        if found is not None:
+            self.notifier.sending(found.notification, at)
+        return found
+
+    def note(self, tried: Owed, outcome: Outcome, at: float) -> None:
+        """Take account of what came of an attempt."""
+        cannot = self.outbox.note(tried, outcome, at)
+        if outcome.result == "sent":
+            self.notifier.arrived(tried.notification, at)
+        else:
+            self.notifier.failed(tried.notification, at, unsure=outcome.unsure)
+        for notification, reason in cannot:
+            self.notifier.parked(notification, reason, at)
+
+    def interrupted(self, tried: Owed, at: float) -> None:
+        """An attempt was broken off; it may have arrived. It is made again."""
+        self.outbox.interrupted(tried)
+        self.notifier.failed(tried.notification, at, unsure=True)
+
+    def take_changes(self) -> Rows:
+        """Return the rows of the state file that have changed since the last call."""
+        return {**self.notifier.take_changes(), **self.outbox.take_changes()}
+
+    def all_rows(self) -> Rows:
+        """Return all rows."""
+        return {**self.notifier.all_rows(), **self.outbox.all_rows()}
+
+    def _put(self, notification: Notification, at: float) -> None:
+        put = self.outbox.put(notification, at)
+        if not put.kept:
+            self._lost([notification], "too many notifications wait already", at)
+        elif put.cannot:
+            self.notifier.parked(notification, put.cannot, at)
+
+    def _lost(self, given_up: Iterable[Notification], why: str, at: float) -> None:
+        for one in given_up:
+            self.notifier.lost(one, why, at)
+            logger("alerts").error(
+                "a notification is lost", receiver=one.receiver, group=one.group_key, status=one.status, reason=why
+            )

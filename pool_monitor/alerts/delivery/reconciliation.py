@@ -1,0 +1,140 @@
+"""What changes in the groups when routes do, and when a service begins with what an earlier life has saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.alerts.delivery.ledger import Ledger
+from pool_monitor.alerts.delivery.members import End, Member
+from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
+from pool_monitor.alerts.lifecycle import FIRING_PHASES
+
+ROUTE_CHANGED, STATE_LOST = "route_changed", "state_lost"
+"""Why an alert ends for a receiver: no route leads to it any more; nothing is known of the alert any more."""
+
+
+class Want:
+    """Which groups one alert has to be in by *routing*: those for its severity now, and for each severity with which it
+    joined a group. So who was told that it fires hears of it until its end, and the same routes change nothing.
+    """
+
+    def __init__(self, routing: Routing, alert: Alert, joined_as: Iterable[str]) -> None:
+        self.targets: dict[tuple[str, str], tuple[Target, str]] = {}
+        for severity in dict.fromkeys((alert.severity, *joined_as)):
+            for target in targets_of(routing, alert.alert, {**alert.labels, "severity": severity}):
+                self.targets.setdefault((target.receiver, target.group_key), (target, severity))
+
+
+def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: float) -> Iterator[tuple[Group, ...]]:
+    """Make the groups agree with *routing*, and their members with the *alerts* that fire. Yields after each alert,
+    with the groups whose times have changed.
+
+    - An alert that has to be in another group of the same receiver moves there with what was told and with the times:
+      nothing is said. Where a group of the receiver has it already, it is only left out.
+    - A receiver that no route leads to any more is told its end.
+    - An alert that is nowhere yet joins.
+    """
+    firing = {alert.fingerprint: alert for alert in alerts if alert.state in FIRING_PHASES}
+    for group in ledger.each_group():
+        if group.cause and group.receiver not in routing.receivers:
+            for fingerprint, member in list(ledger.members_of(group).items()):
+                end(ledger, group, fingerprint, member, End(at=at, reason=ROUTE_CHANGED))
+            yield (group,)
+    for fingerprint in ledger.fingerprints():
+        if fingerprint not in firing:
+            for group, member in ledger.of(fingerprint):
+                if member.end is None:
+                    end(ledger, group, fingerprint, member, End(at=at, reason=STATE_LOST))
+            yield ()
+    for alert in firing.values():
+        yield tuple(_place(ledger, routing, alert, at))
+
+
+def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Iterator[Group]:
+    fingerprint = alert.fingerprint
+    placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause]
+    live = [(group, member) for group, member in placed if member.end is None]
+    wanted = Want(routing, alert, [member.joined_as for _, member in live]).targets
+    surplus = [(group, member) for group, member in live if (group.receiver, group.key) not in wanted]
+    for target, severity in wanted.values():
+        group = ledger.find(target.receiver, target.group_key)
+        member = None if group is None else ledger.members_of(group).get(fingerprint)
+        if group is not None and group.options != target.options:
+            group.options = target.options
+            group.clamp(at)
+            ledger.keep(group)
+            yield group
+        if member is not None and member.end is None:
+            continue
+        donor = next((one for one in surplus if one[0].receiver == target.receiver), None)
+        if donor is not None:
+            surplus.remove(donor)
+            yield _move(ledger, donor, fingerprint, target, at)
+        elif (joined := join(ledger, fingerprint, alert_member(alert, severity), target, at)) is not None:
+            yield joined
+    kept = {receiver for receiver, _ in wanted}
+    for group, member in surplus:
+        if group.receiver in kept:
+            ledger.remove_member(group, fingerprint)
+        else:
+            end(ledger, group, fingerprint, member, End(at=at, reason=ROUTE_CHANGED))
+        yield group
+
+
+def alert_member(alert: Alert, joined_as: str) -> Member:
+    """Return *alert* as a member that nobody was told of."""
+    return Member(
+        alert=alert.alert,
+        labels=alert.labels,
+        severity=alert.severity,
+        joined_as=joined_as,
+        starts_at=alert.since if alert.fired_at is None else alert.fired_at,
+    )
+
+
+def join(ledger: Ledger, fingerprint: str, member: Member, target: Target, at: float) -> Group | None:
+    """Put a firing alert into the group of *target*. If it is there, it fires on. Returns the group; None: there is no
+    room.
+    """
+    group = ledger.find(target.receiver, target.group_key)
+    found = None if group is None else ledger.members_of(group).get(fingerprint)
+    if found is not None and group is not None:
+        found.begins(member.severity, member.starts_at)
+        ledger.set_member(group, fingerprint, found)
+    else:
+        if ledger.full:
+            return None
+        if group is None:
+            group = ledger.add_group(target, at + target.options.group_wait)
+        ledger.set_member(group, fingerprint, member)
+    group.insert(member.starts_at, at)
+    ledger.keep(group)
+    return group
+
+
+def end(ledger: Ledger, group: Group, fingerprint: str, member: Member, how: End) -> None:
+    """An alert fires no more for the receiver of *group*. Before its first time, nothing was told: it stays until then,
+    since it may fire again.
+    """
+    member.ends(how)
+    ledger.set_member(group, fingerprint, member)
+
+
+def _move(ledger: Ledger, donor: tuple[Group, Member], fingerprint: str, target: Target, at: float) -> Group:
+    """Move a member to another group of its receiver, with what was told and with the times."""
+    old, member = donor
+    group = ledger.find(target.receiver, target.group_key)
+    if group is None:
+        group = ledger.add_group(target, old.flush_at)
+        group.flushed, group.told_at = old.flushed, old.told_at
+        group.clamp(at)
+    known, heard = member.known(old), member.heard(old) or member.fire_no > old.arrived_no
+    member.maybe, member.fire_no, member.end_no = heard and not known, 1 if known else 0, 0
+    if not heard:
+        member.owed_at = None
+    ledger.remove_member(old, fingerprint)
+    ledger.set_member(group, fingerprint, member)
+    ledger.keep(group)
+    return group

@@ -1,0 +1,154 @@
+"""Storms: more alerts than anybody wants to be told of one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from pool_monitor.alerts.delivery.notification import Notification
+from pool_monitor.alerts.delivery.targets import Routing
+from pool_monitor.alerts.routing import LogChannel, Receiver, Route
+from pool_monitor.alerts.rule import Matcher
+from tests.helpers.storm import Storm
+
+MINUTE, HOUR = 60.0, 3600.0
+
+
+def routing(*, group_wait: float = 30.0, fallback: tuple[str, ...] = (), **options: object) -> Routing:
+    """Return a routing with a group for each alert: ``critical`` goes to ``pager``, the others to ``ops``."""
+    route = Route(
+        receiver="ops",
+        group_by=("number",),
+        group_wait=group_wait,
+        routes=(Route(receiver="pager", match=(Matcher("severity", "critical"),)),),
+        **options,  # type: ignore[arg-type]
+    )
+    return Routing(
+        route,
+        {
+            "ops": Receiver(name="ops", channel=LogChannel(), fallback=fallback),
+            "pager": Receiver(name="pager", channel=LogChannel(), page=True),
+            "boss": Receiver(name="boss", channel=LogChannel()),
+            "mail": Receiver(name="mail", channel=LogChannel()),
+        },
+    )
+
+
+def all_firing(one: Notification) -> int:
+    return one.firing
+
+
+@pytest.mark.parametrize("over_s", [0, 60], ids=["at_once", "over_a_minute"])
+def test_ten_thousand_alerts_lead_to_two_messages_a_minute_and_the_true_state(over_s: int) -> None:
+    storm = Storm(routing())
+    for number in range(10_000):
+        storm.fire(number)
+        if over_s and number % 800 == 799:
+            storm.run(5.0)
+    storm.run(10 * MINUTE)
+    assert sum(one.firing for one in storm.of("ops")) == 10_000
+    assert max(storm.per_minute("ops").values()) <= 2
+    before = len(storm.of("ops"))
+    for number in range(10_000):
+        storm.end(number)
+    storm.run(10 * MINUTE)
+    after = storm.of("ops")[before:]
+    assert sum(one.resolved for one in after) == 10_000
+    assert (after[-1].status, after[-1].firing) == ("resolved", 0)
+    assert max(storm.per_minute("ops").values()) <= 2
+    assert storm.notifier.next_at is None, "nothing is left to do"
+
+
+def test_a_quiet_service_is_told_of_each_alert_by_itself() -> None:
+    storm = Storm(routing())
+    for number in range(12):
+        storm.fire(number)
+    storm.run(MINUTE)
+    assert [one.reason for one in storm.of("ops")] == ["first notification"] * 12
+
+
+def test_a_slow_storm_passes_twelve_messages_and_then_digests() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    for number in range(600):
+        storm.fire(number)
+        storm.run(1.0, every=1.0)
+    found = storm.of("ops")
+    single = [one for one in found if one.reason != "digest"]
+    assert len(single) >= 12
+    assert storm.per_minute("ops")[5] <= 2
+    storm.run(5 * MINUTE)
+    assert storm.believed("ops") == set(storm.views)
+
+
+def test_what_fires_and_ends_while_it_is_held_back_is_told_both_ways_or_not_at_all() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    for number in range(100):
+        storm.fire(number)
+    storm.run(5.0)
+    for number in range(100, 150):
+        storm.fire(number)
+    storm.run(5.0)
+    for number in range(100, 150):
+        storm.end(number)
+    storm.run(10 * MINUTE)
+    for one in storm.of("ops"):
+        for alert in one.alerts:
+            if int(alert.labels["number"]) >= 100:
+                assert (alert.status, alert.delayed) == ("resolved", True)
+    assert storm.believed("ops") == {f"{number:016x}" for number in range(100)}
+
+
+def test_a_digest_counts_as_told_so_nothing_is_repeated_before_its_time() -> None:
+    storm = Storm(routing(repeat_interval=HOUR))
+    for number in range(50):
+        storm.fire(number)
+    storm.run(HOUR)
+    assert [one.reason for one in storm.of("ops")] == ["digest"]
+    storm.run(10 * MINUTE)
+    assert [one.firing for one in storm.of("ops")] == [50, 50]
+
+
+def test_pages_are_delayed_and_sent_the_worst_first_and_never_put_together() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    for number in range(100):
+        storm.fire(number, severity="critical")
+    storm.run(12 * MINUTE)
+    found = storm.of("pager")
+    assert len(found) == 100
+    assert all(len(groups) == 1 for groups in storm.by_group("pager").values())
+    assert max(storm.per_minute("pager").values()) <= 24
+    assert all(count <= 13 for minute, count in storm.per_minute("pager").items() if minute)
+    assert storm.of("ops") == []
+
+
+def test_a_page_that_ended_before_it_was_sent_is_one_delayed_message() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    for number in range(40):
+        storm.fire(number, severity="critical")
+    storm.run(5.0)
+    for number in range(40):
+        storm.end(number)
+    storm.run(HOUR)
+    found = storm.by_group("pager")
+    assert len(found) == 40
+    for messages in found.values():
+        alerts = [alert for one in messages for alert in one.alerts]
+        assert [(one.status, one.delayed) for one in alerts] in (
+            [("firing", False), ("resolved", False)],
+            [("resolved", True)],
+        )
+
+
+def test_a_receiver_that_is_down_is_not_flooded_when_it_works_again() -> None:
+    works = False
+    storm = Storm(routing(group_wait=0.0), arrives=lambda _: works)
+    for number in range(200):
+        storm.fire(number)
+        storm.run(20.0)
+    assert len(storm.outbox) <= 13
+    works = True
+    storm.run(2 * MINUTE)
+    assert len(storm.of("ops")) <= 14
+    for number in range(200):
+        storm.end(number)
+    storm.run(HOUR)
+    assert sum(one.resolved for one in storm.of("ops")) == 200
