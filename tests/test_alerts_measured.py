@@ -152,6 +152,6 @@ async def test_an_alert_shows_what_its_value_was_before_it_began() -> None:
         alerts = {one.alertname: one for one in made.monitor.snapshot().alerts}
         for name, before in (("FailingCalls", 0.0), ("HostMemory", 0.5)):
             values = [value for value in alerts[name].values if value is not None]
-            assert values[:2] == [pytest.approx(before, abs=0.02)] * 2
+            assert values[0] == pytest.approx(before, abs=0.02)
             assert values[-1] > 5 * max(before, 0.01) or values[-1] == pytest.approx(0.97)
             assert len(alerts[name].values) <= POINTS
