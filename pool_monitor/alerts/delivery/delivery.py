@@ -168,7 +168,12 @@ class Delivery:
 
     def told(self, view: AlertView) -> tuple[ToldView, ...]:
         """What each receiver knows of an alert, and why it is told nothing now."""
-        return self._accounts.notifier.explain(view, self._now())
+        return tuple(map(self._with_error, self._accounts.notifier.explain(view, self._now())))
+
+    def _with_error(self, one: ToldView) -> ToldView:
+        """Return *one* with the reason why the message is still owed."""
+        error = self._accounts.outbox.contact(one.receiver).error if one.status == "owed" else ""
+        return msgspec.structs.replace(one, reason=error) if error else one
 
     def view(self) -> dict[str, Any]:
         """The fields of `AlertingView` that delivery has."""
@@ -192,6 +197,7 @@ class Delivery:
 
     def _view(self, name: str, debt: Debt, at: float) -> ReceiverView:
         contact, receiver = self._accounts.outbox.contact(name), self._senders.receiver(name)
+        next_at = contact.next_at(at) or self._accounts.notifier.held_until(name)
         return ReceiverView(
             name=name,
             channel=self._senders.kind(name),
@@ -204,6 +210,8 @@ class Delivery:
             oldest_debt=None if debt.oldest is None else max(at - debt.oldest, 0.0),
             last_success_age=None if contact.arrived_at is None else max(at - contact.arrived_at, 0.0),
             last_error=contact.error or None,
+            failures=contact.failures,
+            next_in=None if next_at is None else max(next_at - at, 0.0),
             sent=self._counts[name, True],
             failed=self._counts[name, False],
             lost=contact.lost,

@@ -167,6 +167,10 @@ class Notifier:
         """Return the number of groups of *receiver* that the rate limit holds back."""
         return self._limits.held_back(receiver)
 
+    def held_until(self, receiver: str) -> float | None:
+        """Return when some of what is held back from *receiver* may be told; None: not known."""
+        return self._limits.until(receiver)
+
     # -- what survives a restart
 
     def take_changes(self) -> Rows:
