@@ -153,12 +153,6 @@ def test_a_receiver_is_tested_and_what_came_of_it_is_said(command: Command, serv
     ]
 
 
-def test_what_a_receiver_is_owed_is_tried_now(command: Command, service: StandIn, address: str) -> None:
-    done = command("alerts", "retry", "ops", "--address", address)
-    assert (done.code, done.out, done.err) == (0, "", "")
-    assert [(method, path) for method, path, _ in service.asked] == [("POST", "receivers/ops/retry")]
-
-
 def test_without_receivers_it_is_said_that_nobody_is_told(command: Command, service: StandIn, address: str) -> None:
     service.alerting = {"receivers": ()}
     assert command("alerts", "receivers", address).out == "nobody is told of alerts: no file of rules has receivers\n"

@@ -407,7 +407,7 @@ async def test_a_receiver_that_refuses_a_message_is_told_to_another_one(tmp_path
                 "1 message to ops has not arrived: answered 404"
             ]
             server.script("/ops", ok())
-            made.monitor.alerts.retry("ops")
+            assert (await made.monitor.alerts.test_receiver("ops")).result == "sent"
             await eventually(lambda: not made.monitor.alerts.view().owed)
             made.pool.of_pool = {}
             await made.go_on(120)

@@ -323,7 +323,9 @@ class Evaluator:
     def _with_told(self, view: AlertView) -> AlertView:
         """Return *view* with what the receivers know of it."""
         told = self.delivery.told(view)
-        return msgspec.structs.replace(view, told=told) if told else view
+        if not told:
+            return view
+        return msgspec.structs.replace(view, told=told, escalated_at=self.delivery.escalated_at(view.fingerprint))
 
     def _drawn(self, view: AlertView) -> AlertView:
         """Return *view* with the course of its value."""

@@ -13,7 +13,6 @@ COMMANDS = {
     "silence": "Tell nobody of the alerts that match, for some time.",
     "unsilence": "End a silence.",
     "test": "Send a test message to a receiver.",
-    "retry": "Try now what a receiver is owed.",
     "ack": "Acknowledge an alert: somebody is dealing with it.",
 }
 """Command -> its help in one line. The module ``alerts_`` and that name defines ``command``."""
@@ -23,6 +22,6 @@ COMMANDS = {
 def command() -> None:
     """Show the alerts of a running service and who is told of them, silence them, and acknowledge them.
 
-    A service does what silence, unsilence, ack, test and retry ask for only if its configuration has [service]
+    A service does what silence, unsilence, ack and test ask for only if its configuration has [service]
     actions = true.
     """

@@ -18,7 +18,7 @@ from pool_monitor.view.text import one_line
 def command(receiver: str, address: str | None) -> None:
     """Send a message to RECEIVER that says it is a test, and say whether it has arrived.
 
-    It changes nothing of what the receiver is owed. The exit code is 1 if it has not arrived.
+    If it has arrived, what the receiver is owed is tried at once. The exit code is 1 if it has not.
     """
     why = asyncio.run(_test(address, receiver))
     if why:

@@ -75,11 +75,6 @@ async def _test(monitor: Acting, params: dict[str, str], _body: Body) -> Done:
     return Done(f"{params['receiver']}: {came}", {"sent": outcome.result == "sent", "reason": outcome.reason})
 
 
-async def _retry(monitor: Acting, params: dict[str, str], _body: Body) -> Done:
-    monitor.alerts.retry(params["receiver"])
-    return Done(params["receiver"])
-
-
 ALERT_ACTIONS: tuple[Action[Any], ...] = (
     Action(
         "silence",
@@ -100,5 +95,4 @@ ALERT_ACTIONS: tuple[Action[Any], ...] = (
         _unack,
     ),
     Action("test", "POST", "/v1/alerts/receivers/{receiver}/test", Body, "Send a test message to {receiver}?", _test),
-    Action("retry", "POST", "/v1/alerts/receivers/{receiver}/retry", Body, "Try now what {receiver} is owed?", _retry),
 )

@@ -22,14 +22,13 @@ same.
     GET /v1/alerts/rules         the rules that are evaluated, as a list of RuleView
     POST /v1/alerts/silences     silence alerts: ``{"matchers": {"alertname": "X", "pool": {"glob": "text*"}},
                                  "duration": "2h", "comment": "", "author": "", "starts_in": null}``. Answers
-                                 ``{"id": ...}``. This and the next five only where ``[service] actions = true``; over
+                                 ``{"id": ...}``. This and the next four only where ``[service] actions = true``; over
                                  TCP, only from this machine
     DELETE /v1/alerts/silences/ID                  end a silence
     POST /v1/alerts/FINGERPRINT/ack                acknowledge an alert: ``{"comment": "", "author": "",
                                  "duration": null}``
     DELETE /v1/alerts/FINGERPRINT/ack              take that back
     POST /v1/alerts/receivers/NAME/test            send a test message. Answers ``{"sent": true, "reason": ""}``
-    POST /v1/alerts/receivers/NAME/retry           try now what a receiver is owed
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=

@@ -218,12 +218,9 @@ class Client:
         """Send a message to *receiver* that says it is a test. Return why it has not arrived; empty: it has. Takes
         up to 20 s.
         """
-        tested = _decoded(await self._act("POST", f"{_receiver_path(receiver)}/test", patience=_TESTED_S), _Tested)
+        path = f"/v1/alerts/receivers/{quote(receiver, safe='')}/test"
+        tested = _decoded(await self._act("POST", path, patience=_TESTED_S), _Tested)
         return "" if tested.sent else tested.reason or "it has not arrived"
-
-    async def retry_receiver(self, receiver: str) -> None:
-        """Try now what *receiver* is owed."""
-        await self._act("POST", f"{_receiver_path(receiver)}/retry")
 
     async def _act(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, patience: float = _TIMEOUT
@@ -319,10 +316,6 @@ def _refusal(response: httpx.Response) -> str | None:
     if refused and response.headers.get("Content-Type") == "application/json":
         return _decoded(response.content, dict[str, str]).get("error")
     return None
-
-
-def _receiver_path(receiver: str) -> str:
-    return f"/v1/alerts/receivers/{quote(receiver, safe='')}"
 
 
 def _stack_path(pool: str, slot: str) -> str:
