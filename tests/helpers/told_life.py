@@ -25,7 +25,7 @@ import yaml  # noqa: F401
 
 from pool_monitor.alerts.inputs import Input, Inputs, Sample
 from pool_monitor.alerts.manager import AlertManager
-from pool_monitor.clock import SystemClock
+from pool_monitor.clock import Clock, SystemClock
 from pool_monitor.config import AlertsConfig, MonitorConfig, StateConfig
 
 INTERVAL = 5.0
@@ -35,7 +35,8 @@ FD = 0
 class ToldReader:
     """Reads the values that the test has told, by pool, in place of Snapshots."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
         self.values: dict[str, float] = {}
 
     async def prepare(self, wanted: Iterable[Input]) -> None:
@@ -46,12 +47,12 @@ class ToldReader:
 
     def reading(self, wanted: Iterable[Input], elapsed: float) -> Iterator[Inputs | None]:
         found = tuple(Sample((("pool", pool),), value) for pool, value in self.values.items())
-        yield Inputs(SystemClock().wall_ns() / 1e9, elapsed, dict.fromkeys(wanted, found), 1e6)
+        yield Inputs(self.clock.wall_ns() / 1e9, elapsed, dict.fromkeys(wanted, found), 1e6)
 
 
 def manager_of(state: str, rules: Path, reader: ToldReader) -> AlertManager:
     context: Any = SimpleNamespace(
-        clock=SystemClock(),
+        clock=reader.clock,
         service="service",
         monitor="monitor",
         metrics=None,

@@ -98,7 +98,7 @@ class Accounts:
 
     def owed(self) -> Collection[str]:
         """The receivers that are owed something, or are going to be."""
-        return {*self.outbox.debts(), *self.notifier.receivers()}
+        return {*self.outbox.debts(), *self.notifier.knowledge.receivers()}
 
     def _put(self, notification: Notification, at: float) -> None:
         if notification.receiver not in self._known:

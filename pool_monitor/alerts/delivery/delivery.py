@@ -91,6 +91,8 @@ class Delivery:
         """
         yield from self._accounts.settling(transitions, alerts, look, self._now())
         self._senders.forget(self._accounts.owed)
+        if self._courier is not None:
+            self._senders.remind(lambda receiver: self._accounts.notifier.told(receiver, look))
         self._set_timer()
 
     def rows(self, *, whole: bool) -> Rows:
@@ -173,7 +175,16 @@ class Delivery:
 
     def told(self, view: AlertView) -> tuple[ToldView, ...]:
         """What each receiver knows of an alert, and why it is told nothing now."""
-        return self._accounts.notifier.explain(view, self._now())
+        return tuple(map(self._with_error, self._accounts.notifier.knowledge.told(view, self._now())))
+
+    def _with_error(self, one: ToldView) -> ToldView:
+        """Return *one* with the reason why the message is still owed."""
+        error = self._accounts.outbox.contact(one.receiver).error if one.status == "owed" else ""
+        return msgspec.structs.replace(one, reason=error) if error else one
+
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """When another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        return self._accounts.notifier.knowledge.escalated_at(fingerprint)
 
     def view(self) -> dict[str, Any]:
         """The fields of `AlertingView` that delivery has."""
@@ -193,16 +204,11 @@ class Delivery:
     def receivers(self) -> tuple[ReceiverView, ...]:
         """The receivers, and what they are owed."""
         at, debts = self._now(), self._accounts.outbox.debts()
-        groups = self._accounts.notifier.receivers()
-        return tuple(
-            self._view(name, debts.get(name, Debt()), *groups.get(name, (0, None)), at)
-            for name in self._senders.names()
-        )
+        return tuple(self._view(name, debts.get(name, Debt()), at) for name in self._senders.names())
 
-    def _view(self, name: str, debt: Debt, held_back: int, until: float | None, at: float) -> ReceiverView:
+    def _view(self, name: str, debt: Debt, at: float) -> ReceiverView:
         contact, receiver = self._accounts.outbox.contact(name), self._senders.receiver(name)
-        tried_at = self._accounts.outbox.next_at(name)
-        next_at = until if tried_at is None else tried_at
+        next_at = contact.next_at(at) or self._accounts.notifier.knowledge.held_until(name)
         return ReceiverView(
             name=name,
             channel=self._senders.kind(name),
@@ -211,12 +217,12 @@ class Delivery:
             state=contact.state.value,
             owed=debt.owed,
             parked=debt.parked,
-            held_back=held_back,
-            failures=contact.failures,
-            next_in=None if next_at is None else max(next_at - at, 0.0),
+            held_back=self._accounts.notifier.knowledge.held_back(name),
             oldest_debt=None if debt.oldest is None else max(at - debt.oldest, 0.0),
             last_success_age=None if contact.arrived_at is None else max(at - contact.arrived_at, 0.0),
             last_error=contact.error or None,
+            failures=contact.failures,
+            next_in=None if next_at is None else max(next_at - at, 0.0),
             sent=self._counts[name, True],
             failed=self._counts[name, False],
             lost=contact.lost,
