@@ -20,7 +20,10 @@ def told(number: int = 1, **changes: Any) -> ToldAlert:
         "starts_at": AT - 240,
         "summary": f"12% of summarize{number} fail",
         "runbook": "https://runbooks.example/failing-calls",
-        "annotations": {"summary": f"12% of summarize{number} fail"},
+        "annotations": {
+            "summary": f"12% of summarize{number} fail",
+            "runbook": "https://runbooks.example/failing-calls",
+        },
         "value": 0.12,
         "value_text": "12%",
         "unit": "ratio",

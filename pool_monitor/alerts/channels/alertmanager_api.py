@@ -208,7 +208,7 @@ def _labels_of(alert: ToldAlert) -> _Labels:
 
 
 def _annotations_of(alert: ToldAlert) -> dict[str, str]:
-    said = {**alert.annotations, "summary": alert.summary, "runbook": alert.runbook, "value": alert.value_text}
+    said = {"summary": alert.summary, "runbook": alert.runbook, **alert.annotations}
     return {_name(name): _text(value) for name, value in said.items() if value}
 
 

@@ -141,7 +141,7 @@ _SERVER = text("a host and a port, such as smtp.example.org:587", r"[^\s:@/]+:[0
 
 def _needs(module: str, extra: str, fields: Fields) -> None:
     if find_spec(module) is None:
-        fields.wrong("", f"needs the extra {extra} to be told: pip install 'pool-monitor[{extra}]'", warning=True)
+        fields.wrong("", f"cannot be told without the extra {extra}: pip install 'pool-monitor[{extra}]'", warning=True)
 
 
 def _email(fields: Fields) -> Email:
