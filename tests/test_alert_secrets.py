@@ -363,9 +363,9 @@ async def test_no_secret_comes_out_of_a_service(
             async with rig.monitor() as monitor:
                 rig.waiting(9)
                 await rig.evaluate(monitor, 5.0)
-                await eventually(lambda: sum(one.failed > 0 for one in monitor.alerts.receivers()) >= len(NAMES))
+                await eventually(lambda: sum(one.failed > 0 for one in monitor.alerts.view().receivers) >= len(NAMES))
                 shown = [repr(monitor.snapshot()), msgspec.json.encode(monitor.snapshot()).decode()]
-                shown += [repr(monitor.alerts.receivers()), repr(monitor.alerts.active()), repr(monitor.alerts.rules())]
+                shown += [repr(monitor.alerts.view().receivers), repr(monitor.alerts.active()), repr(monitor.alerts.rules())]
                 shown += [repr(await monitor.alerts.test_receiver(name)) for name in NAMES]
                 transport = httpx.ASGITransport(monitor.asgi())
                 async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
