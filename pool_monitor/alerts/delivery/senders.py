@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels import sender_of
@@ -49,9 +49,11 @@ class Senders:
         self._gone = (self._gone | self._receivers.keys()) - receivers.keys()
         self._receivers = {**{name: self._receivers[name] for name in self._gone}, **receivers}
 
-    def forget(self, owed: Iterable[str]) -> None:
-        """Close the senders of receivers that are no longer configured, except those that are *owed* something."""
-        for name in self._gone - set(owed):
+    def forget(self, owed: Callable[[], Collection[str]]) -> None:
+        """Close the senders of receivers that are no longer configured, except those that *owed* returns: they are owed
+        something.
+        """
+        for name in self._gone.difference(owed()) if self._gone else ():
             self._gone.discard(name)
             del self._receivers[name]
             self._close_soon(name)
