@@ -25,10 +25,8 @@ from pool_monitor.alerts.channels import http, sender_of
 from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.channels.secrets import (
     FILE_MAX,
-    Redactor,
     SecretMissing,
     bare_origin,
-    cleaned,
     origin,
     seen,
     value_of,
@@ -36,6 +34,7 @@ from pool_monitor.alerts.channels.secrets import (
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.alerts.routing import Email, Receiver, Secret, Webhook
 from pool_monitor.alerts.rule_file import load
+from pool_monitor.answers import Redactor, cleaned
 from tests.helpers import fault_server as fault
 from tests.helpers.fault_server import FaultServer
 from tests.helpers.notifications import notification, told
@@ -365,7 +364,11 @@ async def test_no_secret_comes_out_of_a_service(
                 await rig.evaluate(monitor, 5.0)
                 await eventually(lambda: sum(one.failed > 0 for one in monitor.alerts.view().receivers) >= len(NAMES))
                 shown = [repr(monitor.snapshot()), msgspec.json.encode(monitor.snapshot()).decode()]
-                shown += [repr(monitor.alerts.view().receivers), repr(monitor.alerts.active()), repr(monitor.alerts.rules())]
+                shown += [
+                    repr(monitor.alerts.view().receivers),
+                    repr(monitor.alerts.active()),
+                    repr(monitor.alerts.rules()),
+                ]
                 shown += [repr(await monitor.alerts.test_receiver(name)) for name in NAMES]
                 transport = httpx.ASGITransport(monitor.asgi())
                 async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
