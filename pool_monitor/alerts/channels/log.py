@@ -30,7 +30,9 @@ class LogSender:
         if firing or resolved or not listed:
             write = logger("alerts").warning if firing else logger("alerts").info
             counts = {"firing": firing, "resolved": resolved}
-            write("notification: more alerts", **counts, group=cut(notification.group_key), why=cut(notification.reason))
+            write(
+                "notification: more alerts", **counts, group=cut(notification.group_key), why=cut(notification.reason)
+            )
         return SENT
 
     async def aclose(self) -> None:
