@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+import certifi
+import httpcore
+import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
+from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
 from pool_monitor.alerts.channels.secrets import SecretMissing, bare_origin, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome, Result
@@ -28,8 +32,6 @@ from pool_monitor.side_thread import SideThread
 from pool_monitor.version import __version__
 
 if TYPE_CHECKING:
-    import httpcore
-
     from pool_monitor.alerts.routing import Secret
 
 CONNECT_S = 3.0
@@ -173,10 +175,6 @@ class HttpClient:
             await response.aclose()
 
     async def _made_pool(self, *, secure: bool) -> httpcore.AsyncConnectionPool:
-        import httpcore
-
-        from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
-
         for name in ("httpcore.connection", "httpcore.http11"):
             logging.getLogger(name).addFilter(_unless_sending)
         return httpcore.AsyncConnectionPool(
@@ -219,9 +217,6 @@ def joined(url: str, path: str) -> str:
 
 def _request(url: str, body: bytes, given: Mapping[str, str], attempt: _Attempt) -> httpcore.Request:
     """Return a request. *given* headers replace the usual ones. Raises Unsendable."""
-    import httpcore
-    import httpx
-
     try:
         parsed = httpx.URL(url)
         target = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
@@ -263,10 +258,6 @@ class Unsendable(Exception):
 
 def _failed(error: Exception, attempt: _Attempt) -> Outcome:
     """Return what came of an attempt that ended without an answer."""
-    import httpcore
-
-    from pool_monitor.alerts.channels.guarded_backend import Forbidden
-
     cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
     if isinstance(error, Unsendable | SecretMissing):
         return Outcome("refused", str(error))
@@ -310,8 +301,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 @cache
 def _authorities() -> ssl.SSLContext:
     """The authorities that the machine trusts, and the usual ones. Takes 40 ms."""
-    import certifi
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     context.load_verify_locations(certifi.where())
