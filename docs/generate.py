@@ -37,7 +37,16 @@ from pool_monitor.alerts.rule_file.bounds import LEVEL, RELATIVE
 from pool_monitor.alerts.rule_file.fields import Section
 from pool_monitor.alerts.rule_file.file import file_section
 from pool_monitor.alerts.rule_file.kinds import CONDITION
-from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
+from pool_monitor.alerts.rule_file.routes import (
+    ALERTMANAGER,
+    APPRISE,
+    EMAIL,
+    HEADER,
+    INHIBITION,
+    RECEIVER,
+    ROUTE,
+    WEBHOOK,
+)
 from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
 from pool_monitor.alerts.rule_file.shape import leaves
 from pool_monitor.config import MonitorConfig, PoolConfig
@@ -50,7 +59,7 @@ from pool_monitor.state_machine import StateMachine
 
 RULE_FILE = (
     *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
-    *(WEBHOOK, HEADER, EMAIL, ALERTMANAGER, INHIBITION),
+    *(WEBHOOK, HEADER, EMAIL, ALERTMANAGER, APPRISE, INHIBITION),
 )
 """The sections of a rule file, in the order of the reference."""
 ROOT = Path(__file__).parent.parent
