@@ -27,7 +27,6 @@ from pool_monitor.snapshot import (
     AlertState,
     AlertTransition,
     AlertView,
-    ReceiverView,
     RuleView,
     SilenceView,
 )
@@ -190,10 +189,6 @@ class AlertManager:
         """End the silence with an id, also before it begins. Raises UnknownName."""
         self._evaluator.overlays.unsilence(silence, self._now())
         self._evaluator.overlays_changed()
-
-    def receivers(self) -> tuple[ReceiverView, ...]:
-        """Who is told of alerts, and what is owed to each."""
-        return self._evaluator.delivery.receivers()
 
     def silences(self) -> tuple[SilenceView, ...]:
         """The silences that last or will begin, the next to end first."""

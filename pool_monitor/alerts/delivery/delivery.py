@@ -91,6 +91,8 @@ class Delivery:
         """
         yield from self._accounts.settling(transitions, alerts, look, self._now())
         self._senders.forget(self._accounts.owed)
+        if self._courier is not None:
+            self._senders.remind(lambda receiver: self._accounts.notifier.told(receiver, look))
         self._set_timer()
 
     def rows(self, *, whole: bool) -> Rows:
@@ -171,7 +173,12 @@ class Delivery:
 
     def told(self, view: AlertView) -> tuple[ToldView, ...]:
         """What each receiver knows of an alert, and why it is told nothing now."""
-        return self._accounts.notifier.knowledge.told(view, self._now())
+        return tuple(map(self._with_error, self._accounts.notifier.knowledge.told(view, self._now())))
+
+    def _with_error(self, one: ToldView) -> ToldView:
+        """Return *one* with the reason why the message is still owed."""
+        error = self._accounts.outbox.contact(one.receiver).error if one.status == "owed" else ""
+        return msgspec.structs.replace(one, reason=error) if error else one
 
     def escalated_at(self, fingerprint: str) -> float | None:
         """When another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
@@ -199,6 +206,7 @@ class Delivery:
 
     def _view(self, name: str, debt: Debt, at: float) -> ReceiverView:
         contact, receiver = self._accounts.outbox.contact(name), self._senders.receiver(name)
+        next_at = contact.next_at(at) or self._accounts.notifier.knowledge.held_until(name)
         return ReceiverView(
             name=name,
             channel=self._senders.kind(name),
@@ -207,10 +215,12 @@ class Delivery:
             state=contact.state.value,
             owed=debt.owed,
             parked=debt.parked,
-            held_back=self._accounts.notifier.knowledge.receivers().get(name, 0),
+            held_back=self._accounts.notifier.knowledge.held_back(name),
             oldest_debt=None if debt.oldest is None else max(at - debt.oldest, 0.0),
             last_success_age=None if contact.arrived_at is None else max(at - contact.arrived_at, 0.0),
             last_error=contact.error or None,
+            failures=contact.failures,
+            next_in=None if next_at is None else max(next_at - at, 0.0),
             sent=self._counts[name, True],
             failed=self._counts[name, False],
             lost=contact.lost,

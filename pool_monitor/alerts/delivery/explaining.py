@@ -36,6 +36,10 @@ class Knowledge:
         names = {group.receiver for group in self._ledger.each_group()}
         return {name: self._limits.held_back(name) for name in names}
 
+    def held_back(self, receiver: str) -> int:
+        """Return the number of groups of *receiver* that the rate limit holds back."""
+        return self._limits.held_back(receiver)
+
     def held_until(self, receiver: str) -> float | None:
         """Return when the rate limit may let something go that it holds back; None: not known."""
         return self._limits.until(receiver)
