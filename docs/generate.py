@@ -36,7 +36,16 @@ from pool_monitor.alerts.rule_file.bounds import LEVEL, RELATIVE
 from pool_monitor.alerts.rule_file.fields import Section
 from pool_monitor.alerts.rule_file.file import file_section
 from pool_monitor.alerts.rule_file.kinds import CONDITION
-from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, APPRISE, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
+from pool_monitor.alerts.rule_file.routes import (
+    ALERTMANAGER,
+    APPRISE,
+    EMAIL,
+    HEADER,
+    INHIBITION,
+    RECEIVER,
+    ROUTE,
+    WEBHOOK,
+)
 from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
 from pool_monitor.alerts.rule_file.shape import leaves
 from pool_monitor.config import MonitorConfig, PoolConfig
