@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -185,6 +187,22 @@ async def test_a_missing_variable_is_refused_in_words(monkeypatch: pytest.Monkey
     monkeypatch.delenv("SMTP_PASSWORD")
     outcome = await sent(1, **LOGIN)
     assert outcome == Outcome("refused", "the environment variable SMTP_PASSWORD is not set")
+
+
+@pytest.mark.parametrize("answer", ["250 OK", "554 no", "451 later", "disconnect"])
+@pytest.mark.parametrize("password", [PASSWORD, "wrong-canary"])
+async def test_a_password_is_in_no_log_and_no_outcome(
+    answer: str, password: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("SMTP_PASSWORD", password)
+    answers = [f"{answer} {password}"]
+    async with mail_server(auth_require_tls=False, data=answers) as server, sender(server, **LOGIN) as made:
+        outcome = await made.send(notification())
+        shown = f"{outcome} {made.where}"
+    ours = "".join(record.getMessage() for record in caplog.records if not record.name.startswith("mail"))
+    for form in (password, base64.b64encode(password.encode()).decode(), USER):
+        assert form not in shown + ours
 
 
 # -- what the server says ---------------------------------------------------------------------------------------------
