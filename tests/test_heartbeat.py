@@ -224,6 +224,9 @@ async def test_an_endpoint_that_hangs_delays_no_leaving_and_gets_one_beat_at_a_t
     await eventually(lambda: heart.view().last_error is not None)
     assert heart.view().last_error == "not done within 0.5 s"
     assert server.open_max["/b"] == 1
+    server.script("/b", ok(), hang())
+    await eventually(lambda: heart.pulse(None, {}) or heart.view().last_error is None)
+    await server.received("/b", len(server.of("/b")) + 1)
     async with asyncio.timeout(5):
         await heart.stop(in_order=True)
 

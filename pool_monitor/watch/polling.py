@@ -125,7 +125,7 @@ class Poller:
         for one in found:
             wanted = not self._by_name or one.name in self._by_name
             # Nobody was seen to listen on a socket that is closed: it may have been left behind long ago.
-            if wanted and (str(one.path) in self._tasks or _door(one.path) != "closed"):
+            if wanted and (str(one.path) in self._roster or _door(one.path) != "closed"):
                 self._begin(one.name, str(one.path), Address(one.name, one.path, "http://localhost"))
         for key in self._tasks.keys() - there - {one.address.name for one in self._wanted if one.address is not None}:
             self._note(key, _vanished(Path(key)))
@@ -143,7 +143,7 @@ class Poller:
     async def _poll_again(self, key: str, address: Address) -> None:
         now = asyncio.get_running_loop().time
         async with connected(address) as http:
-            while key in self._roster.keys:
+            while key in self._roster:
                 began, silent = now(), self._roster.is_silent(key)
                 found = await poll(http, address, self._limit, explain=self._roster.is_doubtful(key))
                 if found is not None:

@@ -123,6 +123,9 @@ class Roster:
         """The keys of all processes."""
         return list(self._processes)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._processes
+
     @property
     def services(self) -> list[str]:
         """The names of the services, sorted."""

@@ -96,6 +96,10 @@ class Watcher:
                 await asyncio.wait([polling], timeout=TICK_S)
                 if polling.done():
                     polling.result()
+                if self._poller.trouble:
+                    self._degraded["discovery"] = self._poller.trouble
+                else:
+                    self._degraded.pop("discovery", None)
                 self._part.tick()
                 if self.roster.services != known:
                     known = self.roster.services
