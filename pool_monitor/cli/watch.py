@@ -15,7 +15,7 @@ from pool_monitor.alerts.quantity import parse
 from pool_monitor.cli import EXIT_INTERRUPTED
 from pool_monitor.cli.output import print_text, printable
 from pool_monitor.config.alerts import HeartbeatConfig
-from pool_monitor.errors import PoolError
+from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import is_writable
 from pool_monitor.parts import PartUnavailable
 from pool_monitor.watch.polling import wanted_of

@@ -90,7 +90,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         polling = asyncio.get_running_loop().create_task(self._poller.run(), name="watch")
-        known: list[str] = []
+        known: list[str] | None = None
         try:
             while True:
                 await asyncio.wait([polling], timeout=TICK_S)
