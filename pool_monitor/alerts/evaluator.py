@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pool_monitor.alerts.before import Before, Begun
 from pool_monitor.alerts.delivery.delivery import Delivery
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
@@ -72,6 +73,7 @@ class Evaluator:
         self.delivery = Delivery(context, self.settle_soon, self.store_soon)
         self._alerts: dict[str, Alert] = {}  # by fingerprint, as they were laid last
         self._courses = ValueCourses()
+        self._before = Before(context.metrics, context.clock)
         self._saving = Saving(self.engine, self.overlays, self.delivery)
         self._inhibitions: Sequence[Inhibition] = ()
         self._state: Keeper | None = None
@@ -80,6 +82,7 @@ class Evaluator:
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
         self._walking = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._to_settle = False
         self._storing: asyncio.Task[None] | None = None
         self._to_store = False
         self.history: deque[AlertTransition] = deque(maxlen=HISTORY)
@@ -158,6 +161,7 @@ class Evaluator:
             finally:
                 await state.close()
                 await self._reader.close()
+                await self._before.close()
 
     def use(self, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition], routing: Routing | None) -> None:
         """Use *rules* and *routing* from now on; None: the routing stays. The alerts and timers of rules that have not
@@ -200,6 +204,12 @@ class Evaluator:
         at = self._context.clock.monotonic_ns() / 1e9
         for _ in self._courses.note(self.engine.each(), at, self.engine.interval):
             await slices.pause()
+        rules = self.engine.rules
+        self._before.read(
+            Begun(rules[alert.alert], alert.instance, course)
+            for alert, course in self._courses.begun
+            if alert.alert in rules
+        )
         self.overlays.note((), elapsed)
         for one in transitions:
             self.overlays.note((one,), 0.0)
@@ -229,10 +239,21 @@ class Evaluator:
             await self._settle(Slices())
 
     def settle_soon(self) -> None:
-        """Store, show and tell what has changed outside an evaluation."""
+        """Store, show and tell what has changed outside an evaluation. If that is done just now, it is done again: it
+        may have passed what has changed.
+        """
+        self._to_settle = True
         if self._state is not None and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
+            self._settling = asyncio.get_running_loop().create_task(
+                self._settled_soon(), name="pool_monitor alerts settle"
+            )
             self._settling.add_done_callback(retrieve_error)
+
+    async def _settled_soon(self) -> None:
+        while self._to_settle:
+            async with self._walking:
+                self._to_settle = False
+                await self._settle(Slices())
 
     def store_soon(self) -> None:
         """Store what has become of notifications. Nothing is laid, shown or told."""
@@ -314,7 +335,9 @@ class Evaluator:
     def _with_told(self, view: AlertView) -> AlertView:
         """Return *view* with what the receivers know of it."""
         told = self.delivery.told(view)
-        return msgspec.structs.replace(view, told=told) if told else view
+        if not told:
+            return view
+        return msgspec.structs.replace(view, told=told, escalated_at=self.delivery.escalated_at(view.fingerprint))
 
     def _drawn(self, view: AlertView) -> AlertView:
         """Return *view* with the course of its value."""
