@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,6 @@ from pool_monitor.watch.rules import WatchFiles
 TICK_S = 1.0
 PATIENCE = 3
 """Intervals after which a service of which nothing can be said delays the judgement of the others no longer."""
-_HANDLER = "pool_monitor watch"
 
 
 class WatchOptions(NamedTuple):
@@ -53,7 +53,7 @@ class Watcher:
         self._options, self._say = options, say
         self.roster = Roster()
         self._poller = Poller(self.roster, options.wanted, options.interval)
-        self._clock = WakefulClock()
+        self._clock, self._id = WakefulClock(), f"watch-{os.getpid()}-{secrets.token_hex(4)}"
         self._degraded: dict[str, str] = {}
         state = None if options.state is None else str(options.state)
         config = MonitorConfig(
@@ -78,7 +78,7 @@ class Watcher:
         a state file that another watch uses, and PartUnavailable when rules can be evaluated no more.
         """
         self._began = asyncio.get_running_loop().time()
-        telemetry.attach(_HANDLER, ALERT_TRANSITION.name, self._tell)
+        telemetry.attach(f"pool_monitor {self._id}", ALERT_TRANSITION.name, self._tell)
         try:
             async with self._part:
                 for one in self.alerts.active():
@@ -86,7 +86,7 @@ class Watcher:
                         self.roster.restore(one.labels["service"])
                 await self._watch()
         finally:
-            telemetry.detach(_HANDLER)
+            telemetry.detach(f"pool_monitor {self._id}")
 
     async def _watch(self) -> None:
         polling = asyncio.get_running_loop().create_task(self._poller.run(), name="watch")
@@ -118,6 +118,8 @@ class Watcher:
         return None
 
     def _tell(self, _event: object, _measurements: object, about: Mapping[str, Any], _config: object) -> None:
+        if about["monitor"] != self._id:
+            return
         if about["to"] == "firing":
             self._say(f"{about['alert']} fires: {about['summary']}")
         elif about["from"] in FIRING_PHASES:
@@ -129,7 +131,7 @@ class Watcher:
         nothing: Any = None
         return Context(
             service=f"watch on {plain_text(socket.gethostname())}",
-            monitor=f"watch-{os.getpid()}",
+            monitor=self._id,
             clock=self._clock,
             snapshot=nothing,
             snapshot_in_steps=nothing,
