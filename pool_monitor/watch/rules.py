@@ -16,7 +16,7 @@ from pool_monitor.alerts.rule_file import load
 from pool_monitor.errors import ConfigError
 from pool_monitor.watch.roster import Kind
 
-_RUNBOOK = "docs/OPERATIONS_PLAYBOOK.md#somebody-outside"
+_RUNBOOK = "docs/OPERATIONS_PLAYBOOK.md#a-service-is-gone-frozen-or-stale"
 GROUP_BY = ("alertname", "service")
 """How alerts are grouped where the file does not say: a service that is gone is no news about another."""
 
