@@ -14,7 +14,7 @@ from pool_monitor.alerts.rule import CheckedRule, FindingIs
 from pool_monitor.alerts.rule_book import Loaded
 from pool_monitor.alerts.rule_file import load
 from pool_monitor.errors import ConfigError
-from pool_monitor.watch.roster import Kind
+from pool_monitor.watch.watch_list import Kind
 
 _RUNBOOK = "docs/OPERATIONS_PLAYBOOK.md#a-service-is-gone-frozen-or-stale"
 GROUP_BY = ("alertname", "service")

@@ -24,8 +24,8 @@ from pool_monitor.log import logger
 from pool_monitor.parts import Context
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.watch.polling import Poller, Wanted
-from pool_monitor.watch.roster import Roster
 from pool_monitor.watch.rules import WatchFiles
+from pool_monitor.watch.watch_list import WatchList
 
 TICK_S = 1.0
 PATIENCE = 3
@@ -51,8 +51,8 @@ class Watcher:
 
     def __init__(self, options: WatchOptions, say: Callable[[str], object] = lambda _line: None) -> None:
         self._options, self._say = options, say
-        self.roster = Roster()
-        self._poller = Poller(self.roster, options.wanted, options.interval)
+        self.watch_list = WatchList()
+        self._poller = Poller(self.watch_list, options.wanted, options.interval)
         self._clock, self._id = WakefulClock(), f"watch-{os.getpid()}-{secrets.token_hex(4)}"
         self._degraded: dict[str, str] = {}
         state = None if options.state is None else str(options.state)
@@ -68,7 +68,7 @@ class Watcher:
             state=StateConfig(path=state),
         )
         context = self._context()
-        reader = PollReader(self.roster, self._why_unknown, lambda: self._clock.wall_ns() / 1e9)
+        reader = PollReader(self.watch_list, self._why_unknown, lambda: self._clock.wall_ns() / 1e9)
         self.alerts = AlertManager(config, context, files=WatchFiles(options.rules), reader=reader)
         self._part = AlertsPart(self.alerts, config.alerts, context)
         self._began = 0.0
@@ -83,7 +83,7 @@ class Watcher:
             async with self._part:
                 for one in self.alerts.active():
                     if one.alertname == "ServiceGone" and one.state in FIRING_PHASES:
-                        self.roster.restore(one.labels["service"])
+                        self.watch_list.restore(one.labels["service"])
                 await self._watch()
         finally:
             telemetry.detach(f"pool_monitor {self._id}")
@@ -101,8 +101,8 @@ class Watcher:
                 else:
                     self._degraded.pop("discovery", None)
                 self._part.tick()
-                if self.roster.services != known:
-                    known = self.roster.services
+                if self.watch_list.services != known:
+                    known = self.watch_list.services
                     self._say(f"watching {', '.join(known) or 'nothing: no service is found'}")
         finally:
             polling.cancel()
@@ -161,10 +161,10 @@ class Watcher:
 
 
 class PollReader:
-    """Reads what the roster has found, in place of Snapshots. *why_unknown*: why nothing can be said now."""
+    """Reads what the list has found, in place of Snapshots. *why_unknown*: why nothing can be said now."""
 
-    def __init__(self, roster: Roster, why_unknown: Callable[[], str | None], now: Callable[[], float]) -> None:
-        self._roster, self._why_unknown, self._now = roster, why_unknown, now
+    def __init__(self, watch_list: WatchList, why_unknown: Callable[[], str | None], now: Callable[[], float]) -> None:
+        self._list, self._why_unknown, self._now = watch_list, why_unknown, now
 
     async def prepare(self, wanted: Iterable[Input]) -> None:
         """Nothing has to be prepared."""
@@ -175,7 +175,7 @@ class PollReader:
         if why is not None:
             yield Inputs(self._now(), elapsed, {}, 0.0, dict.fromkeys(wanted, why))
             return
-        found = self._roster.found()
+        found = self._list.found()
         yield Inputs(
             self._now(),
             elapsed,

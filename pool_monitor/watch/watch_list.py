@@ -107,7 +107,7 @@ class _Process:
         return self.kind is not None or (self.latest in ("answered", "odd") and not self.failed)
 
 
-class Roster:
+class WatchList:
     """The processes that are watched, at most `WATCHED_MAX`."""
 
     def __init__(self) -> None:
