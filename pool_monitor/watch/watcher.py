@@ -90,10 +90,10 @@ class Watcher:
 
     async def _watch(self) -> None:
         polling = asyncio.get_running_loop().create_task(self._poller.run(), name="watch")
+        await asyncio.sleep(0)  # it begins to look
         known: list[str] | None = None
         try:
             while True:
-                await asyncio.wait([polling], timeout=TICK_S)
                 if polling.done():
                     polling.result()
                 if self._poller.trouble:
@@ -104,6 +104,7 @@ class Watcher:
                 if self.watch_list.services != known:
                     known = self.watch_list.services
                     self._say(f"watching {', '.join(known) or 'nothing: no service is found'}")
+                await asyncio.wait([polling], timeout=TICK_S)
         finally:
             polling.cancel()
             await asyncio.wait([polling])
