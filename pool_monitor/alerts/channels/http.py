@@ -130,6 +130,11 @@ class HttpClient:
         except Exception as error:  # noqa: BLE001 - whatever a receiver sends costs this attempt alone
             await self._disconnect()
             outcome = _failed(error, attempt) if attempt.answer is None else judge(attempt.answer, time.time())
+        except BaseException:
+            # A request that is cancelled may keep its place in httpcore's pool, and there is one place.
+            with anyio.CancelScope(shield=True):
+                await self._disconnect()
+            raise
         else:
             assert attempt.answer is not None
             outcome = judge(attempt.answer, time.time())
