@@ -400,7 +400,7 @@ async def test_a_receiver_is_told_that_an_alert_fires(rig: Rig, caplog: pytest.L
     async with rig.monitor() as monitor:
         rig.waiting(6)
         await rig.evaluate(monitor, 5)
-        await eventually(lambda: "alerts firing" in caplog.text)
+        await eventually(lambda: "first notification" in caplog.text)
 
 
 async def test_an_alert_has_the_course_of_its_value(rig: Rig):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.lifecycle import Phase
 from pool_monitor.alerts.measured import COURSES, LONGEST_S, POINTS, ValueCourse, ValueCourses
+from tests.helpers.simulated import service
 
 
 def course(*values: float | None, step: float = 5.0) -> ValueCourse:
@@ -99,3 +102,56 @@ def test_there_are_at_most_so_many_courses() -> None:
         noted(courses, [alert(number) for number in range(100, COURSES + 150)], at)
     assert len(courses) == COURSES
     assert courses.of(f"{COURSES:016x}") == ((1.0,), 5.0)
+
+
+# -- what was before --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_before_comes_first_in_longer_steps() -> None:
+    made = ValueCourse(6000.0, 5.0)
+    made.note(6000.0, 9.0)
+    made.note(6005.0, 11.0)
+    made.precede([(6000.0 - 60.0 * number, float(number)) for number in range(5, 0, -1)])
+    assert made.step == 80.0
+    # Steps of 80 s begin at 5680, 5760, 5840, 5920 and 6000.
+    assert made.values == (5.0, 3.5, 2.0, 1.0, 10.0)
+
+
+def test_what_was_before_is_unknown_where_it_was_not_measured_and_has_a_bound() -> None:
+    made = ValueCourse(6000.0, 60.0)
+    made.note(6000.0, 9.0)
+    made.precede([(5820.0, 1.0), (5880.0, None), (6030.0, 7.0)])
+    assert made.values == (1.0, None, None, 9.0)
+    made.precede([(float(at), 2.0) for at in range(0, 6000, 60)])
+    assert len(made.values) == POINTS
+    made.precede([(1.0, 2.0)])
+    made.precede([])
+    made.precede([(1.0, None)])
+    assert len(made.values) == POINTS
+
+
+@pytest.mark.usefixtures("no_leaks")
+async def test_an_alert_shows_what_its_value_was_before_it_began() -> None:
+    async with service() as made:
+
+        def calls(*, failing: int) -> None:
+            for number in range(4):
+                made.pool.failed("op") if number < failing else made.pool.ended("op", 0.05, slot=number)
+
+        await made.go_on(250, lambda: calls(failing=0))
+        made.host |= {"memory_ratio": 0.97}
+        await made.go_on(50, lambda: calls(failing=2))
+
+        async def drawn() -> bool:
+            await made.go_on(5, lambda: calls(failing=2))
+            alerts = {one.alertname: one for one in made.monitor.snapshot().alerts}
+            return all(alerts[name].values_s > 150 for name in ("FailingCalls", "HostMemory"))
+
+        while not await drawn():
+            await asyncio.sleep(0)  # what is read in a thread
+        alerts = {one.alertname: one for one in made.monitor.snapshot().alerts}
+        for name, before in (("FailingCalls", 0.0), ("HostMemory", 0.5)):
+            values = [value for value in alerts[name].values if value is not None]
+            assert values[0] == pytest.approx(before, abs=0.02)
+            assert values[-1] > 5 * max(before, 0.01) or values[-1] == pytest.approx(0.97)
+            assert len(alerts[name].values) <= POINTS

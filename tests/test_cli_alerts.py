@@ -40,6 +40,7 @@ class StandIn:
             transitions=alert_samples.transitions(),
         )
         self.alerting: dict[str, Any] = {}
+        self.answer: dict[str, Any] = {}
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
 
     def app(self) -> Starlette:
@@ -63,7 +64,7 @@ class StandIn:
             return JSONResponse({"error": self.refusal}, status_code=403)
         body = await request.body()
         self.asked.append((request.method, request.path_params["rest"], json.loads(body or b"{}")))
-        return JSONResponse({"id": "s-7"})
+        return JSONResponse({"id": "s-7", **self.answer})
 
 
 def _json(value: Any) -> Response:
@@ -137,6 +138,19 @@ def test_the_receivers_are_listed_with_what_they_are_owed(command: Command, serv
     assert " ▲ pager: refuses 1 message, tried again in 2m10s: HTTP 404 not found" in lines
     listed = json.loads(command("alerts", "receivers", address, "--json").out)
     assert msgspec.convert(listed, tuple[ReceiverView, ...]) == service.alerting["receivers"]
+
+
+def test_a_receiver_is_tested_and_what_came_of_it_is_said(command: Command, service: StandIn, address: str) -> None:
+    service.answer = {"sent": True}
+    done = command("alerts", "test", "ops", "--address", address)
+    assert (done.code, done.out) == (0, "ops has got the test\n")
+    service.answer = {"sent": False, "reason": "HTTP 404\x1b[2J"}
+    done = command("alerts", "test", "pager", "--address", address)
+    assert (done.code, done.out, done.err.strip()) == (1, "", "pager has not got the test: HTTP 404?[2J")
+    assert [(method, path) for method, path, _ in service.asked] == [
+        ("POST", "receivers/ops/test"),
+        ("POST", "receivers/pager/test"),
+    ]
 
 
 def test_without_receivers_it_is_said_that_nobody_is_told(command: Command, service: StandIn, address: str) -> None:

@@ -31,6 +31,7 @@ from pool_monitor.storage.store import Store
 from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.notices import notices
 from tests.helpers.default_faults import FIRED
+from tests.helpers.fault_server import FaultServer, ok, status
 from tests.helpers.programs import ROOT
 from tests.helpers.simulated import GIB, Load, Service, SimulatedPool, service
 from tests.helpers.support import eventually, pid_of
@@ -381,6 +382,49 @@ async def test_rules_about_the_history_fire_and_end(tmp_path: Path, monkeypatch:
         await eventually(lambda: view().degraded is None and view().disk_free != 4)
         await made.go_on(40)
         assert check(made) == {"HistoryNear", "HistoryDisk", "HistoryDegraded"}
+
+
+# -- rules about delivery ---------------------------------------------------------------------------------------------
+
+
+async def test_a_receiver_that_refuses_a_message_is_told_to_another_one(tmp_path: Path):
+    rules = tmp_path / "rules.yaml"
+    async with FaultServer() as server:
+        server.script("/ops", status(404))
+        rules.write_text(RECEIVERS.format(ops=server.url("/ops"), post=server.url("/post")))
+        async with service(pace=2, alerts={"rules": (str(rules),)}) as made:
+            made.pool.of_pool = {"breaker": "open"}
+            await made.go_on(10)
+            await eventually(lambda: made.monitor.alerts.view().parked)
+            await made.go_on(30)
+            assert made.active() == {"BreakerOpen": "firing", "NotificationParked": "firing"}
+            [parked] = [one for one in made.monitor.alerts.active() if one.alertname == "NotificationParked"]
+            assert parked.summary == "messages about alerts have not arrived (1): ops: answered 404"
+            await eventually(lambda: server.of("/post"))
+            snapshot = made.monitor.snapshot()
+            texts = [one.text for one in notices(snapshot, snapshot.pools["text"], LIVE)]
+            assert [text for text in texts if "arrived" in text or "Parked" in text] == [
+                "1 message to ops has not arrived: answered 404"
+            ]
+            server.script("/ops", ok())
+            assert (await made.monitor.alerts.test_receiver("ops")).result == "sent"
+            await eventually(lambda: not made.monitor.alerts.view().owed)
+            made.pool.of_pool = {}
+            await made.go_on(120)
+            assert check(made) == {"BreakerOpen", "NotificationParked"}
+            await eventually(lambda: len(server.of("/post")) == 2)
+            assert [one.json["type"] for one in server.of("/post")] == ["alert.firing", "alert.resolved"]
+
+
+RECEIVERS = """
+rules: []
+route:
+  receiver: ops
+  group_wait: 0s
+  group_interval: 1s
+  routes: [{{match: {{alertname: NotificationParked}}, receiver: post}}]
+receivers: [{{name: ops, webhook: {{url: "{ops}"}}}}, {{name: post, webhook: {{url: "{post}"}}}}]
+"""
 
 
 # -- told once --------------------------------------------------------------------------------------------------------

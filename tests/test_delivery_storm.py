@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.routing import LogChannel, Receiver, Route
 from pool_monitor.alerts.rule import Matcher
+from tests.helpers.gates import in_gates
 from tests.helpers.storm import Storm
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -37,7 +40,7 @@ def all_firing(one: Notification) -> int:
     return one.firing
 
 
-@pytest.mark.parametrize("over_s", [0, 60], ids=["at_once", "over_a_minute"])
+@pytest.mark.parametrize("over_s", [0, in_gates(60)], ids=["at_once", "over_a_minute"])
 def test_ten_thousand_alerts_lead_to_two_messages_a_minute_and_the_true_state(over_s: int) -> None:
     storm = Storm(routing())
     for number in range(10_000):
@@ -152,3 +155,109 @@ def test_a_receiver_that_is_down_is_not_flooded_when_it_works_again() -> None:
         storm.end(number)
     storm.run(HOUR)
     assert sum(one.resolved for one in storm.of("ops")) == 200
+
+
+def test_a_digest_that_has_not_arrived_is_replaced_by_one_that_tells_everything() -> None:
+    storm = Storm(routing(group_wait=0.0), arrives=lambda _: False)
+    for number in range(50):
+        storm.fire(number)
+    storm.run(5.0)
+    for number in range(50, 60):
+        storm.fire(number)
+    for number in range(10):
+        storm.end(number)
+    storm.run(2 * MINUTE)
+    [waiting] = storm.outbox.values()
+    assert (waiting.reason, waiting.firing, waiting.resolved, waiting.groups) == ("digest", 50, 10, 60)
+    assert all(alert.delayed for alert in waiting.alerts if alert.status == "resolved")
+    storm.arrives = lambda _: True
+    storm.run(1.0)
+    assert storm.believed("ops") == {f"{number:016x}" for number in range(10, 60)}
+
+
+def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    storm.delivers = False
+    for number in range(50):
+        storm.fire(number)
+    storm.run(1.0)
+    [digest] = storm.outbox.values()
+    storm.notifier.sending(digest, storm.at)
+    for number in range(50, 60):
+        storm.fire(number)
+    storm.run(10 * MINUTE)
+    assert list(storm.outbox.values()) == [digest]
+    storm.notifier.failed(digest, storm.at, unsure=True)
+    storm.run(MINUTE)
+    [newer] = storm.outbox.values()
+    assert (newer.id != digest.id, newer.groups) == (True, 60)
+
+
+def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    storm.delivers = False
+    for number in range(50):
+        storm.fire(number)
+    storm.run(1.0)
+    [digest] = storm.outbox.values()
+    storm.notifier.sending(digest, storm.at)
+    storm.notifier.failed(digest, storm.at, unsure=True)
+    for number in range(50):
+        storm.end(number)
+    storm.run(10 * MINUTE)
+    [newer] = storm.outbox.values()
+    assert (newer.firing, newer.resolved) == (0, 50)
+
+
+Step = tuple[str, int, float]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("fire"), st.integers(0, 59), st.integers(1, 30).map(float)),
+            st.tuples(st.just("end"), st.integers(0, 59), st.integers(1, 30).map(float)),
+            st.tuples(st.just("run"), st.just(0), st.floats(0.0, 200.0)),
+            st.tuples(st.just("down"), st.integers(0, 1), st.just(0.0)),
+            st.tuples(st.just("restart"), st.just(0), st.just(0.0)),
+        ),
+        max_size=40,
+    ),
+    page=st.booleans(),
+)
+def test_whatever_is_held_back_every_receiver_believes_the_truth_at_the_end(steps: list[Step], page: bool) -> None:
+    works = True
+    severity = "critical" if page else "warning"
+    receiver = "pager" if page else "ops"
+    storm = Storm(routing(group_wait=5.0), arrives=lambda _: works)
+    firing: set[int] = set()
+    for what, first, amount in steps:
+        some = {number % 60 for number in range(first, first + int(amount))}
+        if what == "fire":
+            for number in sorted(some - firing):
+                storm.fire(number, severity=severity)
+            firing |= some
+        elif what == "end":
+            for number in sorted(some & firing):
+                storm.end(number)
+            firing -= some
+        elif what == "run":
+            storm.run(amount)
+        elif what == "restart":
+            storm.settle()
+            storm.restart()
+        else:
+            works = not first
+    works = True
+    storm.run(2 * HOUR, every=60.0)
+    assert storm.believed(receiver) == {f"{number:016x}" for number in firing}
+    assert storm.outbox == {}
+    assert all(told.status == "told" for number in firing for told in [storm.explain(number)])
+    for one in storm.told:
+        assert (one.firing, one.resolved) == (
+            sum(alert.status == "firing" for alert in one.alerts),
+            sum(alert.status == "resolved" for alert in one.alerts),
+        )
+        assert (one.group_key == "") == (one.reason == "digest")
+    assert not (page and any(one.reason == "digest" for one in storm.told))

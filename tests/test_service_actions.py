@@ -93,6 +93,17 @@ async def test_what_a_viewer_does_is_done_shown_and_noted():
     assert made in events[-1].metadata["reason"]
 
 
+async def test_a_receiver_is_tested_by_its_name():
+    with telemetry.capture(MONITOR_ACTION.name) as events:
+        async with entered() as monitor, open_client(at(monitor)) as service:
+            assert await service.test_receiver("log") == ""
+            with pytest.raises(ConfigError, match="there is no receiver 'nobody'; there are: log"):
+                await service.test_receiver("nobody")
+    assert [(one.metadata["action"], one.metadata["outcome"], one.metadata["subject"]) for one in events] == [
+        ("test", "done", "log: it has arrived"), ("test", "failed", "nobody"),
+    ]  # fmt: skip
+
+
 async def test_alerts_and_rules_can_be_read_where_no_action_is_taken():
     async with entered(actions=False) as monitor, open_client(at(monitor)) as service:
         report = await service.alerts()
@@ -112,7 +123,7 @@ async def test_without_the_setting_every_action_is_refused_with_the_remedy_every
             await service.silence({"pool": "text"}, duration="2h")
         async with mounted(monitor) as http:
             for action in ACTIONS:
-                path = action.path.format(id="x", fingerprint="f" * 16)
+                path = action.path.format(id="x", fingerprint="f" * 16, receiver="ops")
                 answer = await http.request(action.method, path)
                 assert (answer.status_code, "actions = true" in answer.json()["error"]) == (403, True)
         assert monitor.alerts.silences() == ()
@@ -212,6 +223,6 @@ async def test_hostile_words_are_cleaned_and_bounded_where_people_read_them():
 
 def test_every_action_says_what_a_person_confirms():
     for action in ACTIONS:
-        words = action.confirmation.format(matchers="{}", duration="2h", id="a1", fingerprint="f" * 16)
+        words = action.confirmation.format(matchers="{}", duration="2h", id="a1", fingerprint="f" * 16, receiver="r")
         assert words.endswith("?")
     assert len({action.name for action in ACTIONS}) == len(ACTIONS)

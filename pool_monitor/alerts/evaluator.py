@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pool_monitor.alerts.before import Before, Begun
 from pool_monitor.alerts.delivery.delivery import Delivery
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.engine import Engine
@@ -72,6 +73,7 @@ class Evaluator:
         self.delivery = Delivery(context, self.settle_soon, self.store_soon)
         self._alerts: dict[str, Alert] = {}  # by fingerprint, as they were laid last
         self._courses = ValueCourses()
+        self._before = Before(context.metrics, context.clock)
         self._saving = Saving(self.engine, self.overlays, self.delivery)
         self._inhibitions: Sequence[Inhibition] = ()
         self._state: Keeper | None = None
@@ -159,6 +161,7 @@ class Evaluator:
             finally:
                 await state.close()
                 await self._reader.close()
+                await self._before.close()
 
     def use(self, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition], routing: Routing | None) -> None:
         """Use *rules* and *routing* from now on; None: the routing stays. The alerts and timers of rules that have not
@@ -201,6 +204,12 @@ class Evaluator:
         at = self._context.clock.monotonic_ns() / 1e9
         for _ in self._courses.note(self.engine.each(), at, self.engine.interval):
             await slices.pause()
+        rules = self.engine.rules
+        self._before.read(
+            Begun(rules[alert.alert], alert.instance, course)
+            for alert, course in self._courses.begun
+            if alert.alert in rules
+        )
         self.overlays.note((), elapsed)
         for one in transitions:
             self.overlays.note((one,), 0.0)
@@ -326,7 +335,9 @@ class Evaluator:
     def _with_told(self, view: AlertView) -> AlertView:
         """Return *view* with what the receivers know of it."""
         told = self.delivery.told(view)
-        return msgspec.structs.replace(view, told=told) if told else view
+        if not told:
+            return view
+        return msgspec.structs.replace(view, told=told, escalated_at=self.delivery.escalated_at(view.fingerprint))
 
     def _drawn(self, view: AlertView) -> AlertView:
         """Return *view* with the course of its value."""

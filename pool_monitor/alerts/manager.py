@@ -27,7 +27,6 @@ from pool_monitor.snapshot import (
     AlertState,
     AlertTransition,
     AlertView,
-    ReceiverView,
     RuleView,
     SilenceView,
 )
@@ -191,10 +190,6 @@ class AlertManager:
         self._evaluator.overlays.unsilence(silence, self._now())
         self._evaluator.overlays_changed()
 
-    def receivers(self) -> tuple[ReceiverView, ...]:
-        """Who is told of alerts, and what is owed to each."""
-        return self._evaluator.delivery.receivers()
-
     def silences(self) -> tuple[SilenceView, ...]:
         """The silences that last or will begin, the next to end first."""
         return self._evaluator.overlays.silences(self._now())
@@ -219,17 +214,10 @@ class AlertManager:
 
     # -- receivers ------------------------------------------------------------------------------------------------
 
-    def retry(self, receiver: str) -> None:
-        """Try now what *receiver* is owed, whatever it has answered, also if it is parked or gone. Raises UnknownName.
-
-        It returns at once; `view` and the event ``alert.notify`` say what comes of it.
-        """
-        self._evaluator.delivery.retry(receiver)
-
     async def test_receiver(self, receiver: str) -> Outcome:
         """Send a message to *receiver* that says it is a test, and return what came of it: ``result`` is ``sent`` if
-        the receiver has it, and ``reason`` says in words why not. It is tried once, within 20 s. It does not wait for
-        others, and changes nothing of what the receiver is owed.
+        the receiver has it, and ``reason`` says in words why not. It is tried once, within 20 s. If the receiver has
+        it, what it is owed is tried at once, whatever it has answered to that.
 
         Raises UnknownName for a receiver that no file of rules has, and PoolError while the monitor is not entered. If
         it is cancelled, the message may arrive all the same.

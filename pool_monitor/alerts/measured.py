@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import floor, isfinite
 
 from pool_monitor.alerts.alert import Alert
@@ -64,6 +64,25 @@ class ValueCourse:
             self._sums[-1] += value
             self._counts[-1] += 1
 
+    def precede(self, before: Sequence[tuple[float, float | None]]) -> None:
+        """Put values from *before* the course at its beginning, as far as there is room: moments and values, the oldest
+        first. Their steps are as long as those of a long course.
+        """
+        if all(value is None for _, value in before):
+            return
+        while self.step < LONGEST_S:
+            self._halve()
+        room, first = POINTS - len(self._sums), self._first
+        numbered = [(floor(at / self.step), value) for at, value in before if value is None or isfinite(value)]
+        placed = [(number, value) for number, value in numbered if first - room <= number < first]
+        self._first = min([first, *(number for number, _ in placed)])
+        sums, counts = array("d", [0.0] * (first - self._first)), array("L", [0] * (first - self._first))
+        for number, value in placed:
+            if value is not None:
+                sums[number - self._first] += value
+                counts[number - self._first] += 1
+        self._sums, self._counts = sums + self._sums, counts + self._counts
+
     def _halve(self) -> None:
         """Make the steps twice as long."""
         sums, counts, first = self._sums, self._counts, self._first // 2
@@ -87,6 +106,8 @@ class ValueCourses:
 
     def __init__(self) -> None:
         self._courses: dict[str, ValueCourse] = {}
+        self.begun: list[tuple[Alert, ValueCourse]] = []
+        """The courses that `note` began when it was called last, and their alerts."""
 
     def __len__(self) -> int:
         return len(self._courses)
@@ -100,12 +121,13 @@ class ValueCourses:
         """Add the values that an evaluation has left *alerts* with: all that there are. *step*: from one evaluation to
         the next. Yields where others may work. Courses of alerts that are gone are forgotten.
         """
-        gone = dict(self._courses)
+        gone, self.begun = dict(self._courses), []
         for number, alert in enumerate(alerts, 1):
             course = gone.pop(alert.fingerprint, None)
             if alert.state in ACTIVE_PHASES:
                 if course is None and len(self._courses) < COURSES:
                     course = self._courses[alert.fingerprint] = ValueCourse(at, step)
+                    self.begun.append((alert, course))
                 if course is not None:
                     course.note(at, None if alert.unknown else alert.value)
             if not number % _AT_ONCE:

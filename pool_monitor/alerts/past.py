@@ -53,13 +53,13 @@ _LATE_S = 60.0
 _RETRY_S = 30.0
 """Longest pause before a reading that failed is tried again."""
 _WINDOW_STEPS = tuple((window.step, int(window.seconds)) for window in WINDOWS.values())
-_MOMENT_S = 60.0
+MOMENT_S = 60.0
 """The stretch that stands for a moment of the past: a metric that covers no window is the mean of its readings."""
 _CELLS = 12
 _CELL_S = 60.0
 """A stretch is divided into so many parts, or into minutes. A part is measured if there is any reading in it: readings
 are up to a minute apart."""
-_COVERED = 0.5
+COVERED = 0.5
 """Least share of a stretch that must have been measured."""
 COURSES = frozenset(name for name, metric in METRICS.items() if metric.kept == "calls" and name != "pool.busy_ratio")
 """Metrics of pools and calls that are known step by step."""
@@ -85,7 +85,7 @@ def stretch_of(one: Input) -> Lookback:
     """Return the time that *one*, an input of the past, is about."""
     if one.kind in ("calls", "fit"):
         return Lookback(one.back, one.over)
-    return Lookback(one.back, WINDOWS[one.window].seconds if one.window in WINDOWS else _MOMENT_S)
+    return Lookback(one.back, WINDOWS[one.window].seconds if one.window in WINDOWS else MOMENT_S)
 
 
 _Key: TypeAlias = Lookback | Input
@@ -107,7 +107,7 @@ class _Answer(NamedTuple):
 
 
 _UNKNOWN = _Value(None)
-_NO_CALLS = CallStats(rate=0.0)
+NO_CALLS = CallStats(rate=0.0)
 """No calls while it was measured are no calls."""
 _NOTHING = PoolCounts(0.0, ErrorRate(calls=0, errors=0, error_ratio=None), {})
 
@@ -267,7 +267,7 @@ def _step(stretch: Lookback, kept: Iterable[tuple[int, int]]) -> int:
 
 
 def _of_summary(metric: Metric, found: Summary, stretch: Lookback, instances: Instances) -> Iterator[Sample]:
-    value_of, calls_of = _summary_getter(metric), calls_getter(metric)
+    value_of, calls_of = summary_getter(metric), calls_getter(metric)
     for name, now in instances.snapshot.pools.items():
         pool = found.pools.get(name)
         views: dict[Labels, Any] = {}
@@ -275,11 +275,11 @@ def _of_summary(metric: Metric, found: Summary, stretch: Lookback, instances: In
             views[labels_for("pool", name)] = pool
         elif metric.scope == "operation":
             then = {} if pool is None else pool.operations
-            views = {labels_for("operation", name, one): then.get(one, _NO_CALLS) for one in (*now.operations, *then)}
+            views = {labels_for("operation", name, one): then.get(one, NO_CALLS) for one in (*now.operations, *then)}
         else:
             slots = {} if pool is None else pool.workers
-            views = {labels_for("worker", name, slot): slots.get(slot, _NO_CALLS) for slot in now.workers}
-        known = pool is not None and pool.covered_seconds >= _COVERED * stretch.length
+            views = {labels_for("worker", name, slot): slots.get(slot, NO_CALLS) for slot in now.workers}
+        known = pool is not None and pool.covered_seconds >= COVERED * stretch.length
         for labels, view in views.items():
             value = value_of(view) if known else None
             calls = None if calls_of is None or pool is None else calls_of(view)
@@ -297,11 +297,12 @@ def _of_counts(
             names = dict.fromkeys((*now.operations, *pool.operations))
             rates = {labels_for("operation", name, one): pool.operations.get(one, _NOTHING.total) for one in names}
         for labels, rate in rates.items():
-            value = rate.error_ratio if covered_s >= _COVERED * stretch.length else None
+            value = rate.error_ratio if covered_s >= COVERED * stretch.length else None
             yield Sample(labels, value, rate.calls, (float(rate.calls), float(rate.errors), covered_s))
 
 
-def _summary_getter(metric: Metric) -> Callable[[Any], float | None]:
+def summary_getter(metric: Metric) -> Callable[[Any], float | None]:
+    """Return what gets *metric* from a pool of a Summary, or from an operation or worker of it."""
     if metric.name == "pool.busy_ratio":
         return attrgetter("utilisation")
     if metric.name == "pool.utilisation":
@@ -339,12 +340,12 @@ def _of_ranges(
     for key, course in found.items():
         values: list[float | None] = []
         for point in course.points:
-            value = value_of(point) if point.covered_seconds >= course.step * _COVERED else None
+            value = value_of(point) if point.covered_seconds >= course.step * COVERED else None
             values.append(value * window_s / point.covered_seconds if grows and value is not None else value)
         covered_s = fsum(point.covered_seconds for point in course.points)
         points = _points(course.start - now, course.step, values, stretch)
         labels = labels_for(metric.scope, key.pool or "", key.operation or key.worker or "")
-        answer[labels] = _value(one, points, covered_s >= _COVERED * stretch.length, "mean")
+        answer[labels] = _value(one, points, covered_s >= COVERED * stretch.length, "mean")
     return answer
 
 
@@ -362,7 +363,7 @@ def _is_measured(points: Iterable[tuple[float, float]], stretch: Lookback) -> bo
     """Return whether enough of *stretch* has readings."""
     cells = max(min(_CELLS, int(stretch.length // _CELL_S)), 1)
     known = {min(max(int((time + stretch.reach) / stretch.length * cells), 0), cells - 1) for time, _ in points}
-    return len(known) >= cells * _COVERED
+    return len(known) >= cells * COVERED
 
 
 def _value(one: Input, points: Sequence[tuple[float, float]], measured: bool, statistic: str) -> _Value:

@@ -12,6 +12,7 @@ COMMANDS = {
     "receivers": "List who is told of alerts, and what they are owed.",
     "silence": "Tell nobody of the alerts that match, for some time.",
     "unsilence": "End a silence.",
+    "test": "Send a test message to a receiver.",
     "ack": "Acknowledge an alert: somebody is dealing with it.",
 }
 """Command -> its help in one line. The module ``alerts_`` and that name defines ``command``."""
@@ -19,7 +20,8 @@ COMMANDS = {
 
 @click.group("alerts", cls=LazyGroup, commands_of="pool_monitor.cli.alerts_", table=COMMANDS)
 def command() -> None:
-    """Show the alerts of a running service, silence them, and acknowledge them.
+    """Show the alerts of a running service and who is told of them, silence them, and acknowledge them.
 
-    A service does what silence, unsilence and ack ask for only if its configuration has [service] actions = true.
+    A service does what silence, unsilence, ack and test ask for only if its configuration has [service]
+    actions = true.
     """

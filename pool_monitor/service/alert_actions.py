@@ -1,4 +1,4 @@
-"""The actions on alerts: silence, unsilence, acknowledge."""
+"""The actions on alerts, silence, unsilence, acknowledge, and on their receivers."""
 
 from __future__ import annotations
 
@@ -69,6 +69,12 @@ async def _unack(monitor: Acting, params: dict[str, str], _body: Body) -> Done:
     return Done(params["fingerprint"])
 
 
+async def _test(monitor: Acting, params: dict[str, str], _body: Body) -> Done:
+    outcome = await monitor.alerts.test_receiver(params["receiver"])
+    came = "it has arrived" if outcome.result == "sent" else outcome.reason or outcome.result
+    return Done(f"{params['receiver']}: {came}", {"sent": outcome.result == "sent", "reason": outcome.reason})
+
+
 ALERT_ACTIONS: tuple[Action[Any], ...] = (
     Action(
         "silence",
@@ -88,4 +94,5 @@ ALERT_ACTIONS: tuple[Action[Any], ...] = (
         "Take back the acknowledgement of {fingerprint}?",
         _unack,
     ),
+    Action("test", "POST", "/v1/alerts/receivers/{receiver}/test", Body, "Send a test message to {receiver}?", _test),
 )

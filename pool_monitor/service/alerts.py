@@ -38,7 +38,10 @@ def alert_routes(source: Alerting, answer: Callable[[Request, Any], Awaitable[Re
         alerts = source.alerts
         shown = tuple(one for one in alerts.shown() if one.state in states)
         found = AlertReport(
-            alerts=shown, silences=alerts.silences(), transitions=alerts.history(limit), receivers=alerts.receivers()
+            alerts=shown,
+            silences=alerts.silences(),
+            transitions=alerts.history(limit),
+            receivers=alerts.view().receivers,
         )
         return await answer(request, found)
 

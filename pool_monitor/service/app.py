@@ -18,16 +18,17 @@ same.
     GET /v1/errors?window=5m&pool=
                                  an ErrorReport as JSON: the error groups of every pool, or of one
     GET /v1/alerts?state=&limit= an AlertReport as JSON: the alerts, or those in a *state* (or several, with commas),
-                                 the silences, and the latest changes, at most *limit* (100)
+                                 the silences, the latest changes, at most *limit* (100), and the receivers
     GET /v1/alerts/rules         the rules that are evaluated, as a list of RuleView
     POST /v1/alerts/silences     silence alerts: ``{"matchers": {"alertname": "X", "pool": {"glob": "text*"}},
                                  "duration": "2h", "comment": "", "author": "", "starts_in": null}``. Answers
-                                 ``{"id": ...}``. This and the next three only where ``[service] actions = true``; over
+                                 ``{"id": ...}``. This and the next four only where ``[service] actions = true``; over
                                  TCP, only from this machine
     DELETE /v1/alerts/silences/ID                  end a silence
     POST /v1/alerts/FINGERPRINT/ack                acknowledge an alert: ``{"comment": "", "author": "",
                                  "duration": null}``
     DELETE /v1/alerts/FINGERPRINT/ack              take that back
+    POST /v1/alerts/receivers/NAME/test            send a test message. Answers ``{"sent": true, "reason": ""}``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=

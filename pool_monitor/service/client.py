@@ -33,6 +33,7 @@ T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
 _UNFIT = (httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNSUPPORTED_MEDIA_TYPE)
 _TIMEOUT = 5.0  # seconds without a byte after which a service counts as gone; it sends a heartbeat every 2 s
+_TESTED_S = 30.0  # seconds: a test takes up to 20 s
 _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
@@ -42,6 +43,11 @@ class _Version(msgspec.Struct):
 
 class _Made(msgspec.Struct):
     id: str
+
+
+class _Tested(msgspec.Struct):
+    sent: bool
+    reason: str = ""
 
 
 _decode_version = msgspec.json.Decoder(_Version).decode
@@ -208,8 +214,18 @@ class Client:
         """Take an acknowledgement back."""
         await self._act("DELETE", f"/v1/alerts/{quote(fingerprint, safe='')}/ack")
 
-    async def _act(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        return _accepted(await self._http.request(method, path, json=body))
+    async def test_receiver(self, receiver: str) -> str:
+        """Send a message to *receiver* that says it is a test. Return why it has not arrived; empty: it has. Takes
+        up to 20 s.
+        """
+        path = f"/v1/alerts/receivers/{quote(receiver, safe='')}/test"
+        tested = _decoded(await self._act("POST", path, patience=_TESTED_S), _Tested)
+        return "" if tested.sent else tested.reason or "it has not arrived"
+
+    async def _act(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, patience: float = _TIMEOUT
+    ) -> bytes:
+        return _accepted(await self._http.request(method, path, json=body, timeout=patience))
 
     async def _post(self, path: str, patience: float, **query: Any) -> bytes:
         return _accepted(await self._http.post(path, params=query, timeout=patience))

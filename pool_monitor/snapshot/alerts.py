@@ -93,7 +93,8 @@ class AlertView(Struct, frozen=True, kw_only=True, gc=False):
     """What the receivers that it is for know of it, at most 8 of them. Empty: it is for none."""
     values: tuple[float | None, ...] = ()
     """The measured value up to now, the oldest first, at equal distances, at most 60 of an hour or somewhat more; None:
-    unknown. Empty: not known at all, or of an alert beyond the first hundred."""
+    unknown. They begin 15 minutes before the alert where memory has that. Empty: not known at all, or of an alert
+    beyond the first hundred."""
     values_s: float = 0.0
     """The time that *values* span."""
     escalated_at: float | None = None

@@ -12,7 +12,7 @@ from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.notifier import Notifier
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.lifecycle import Phase
-from pool_monitor.snapshot import AlertTransition, AlertView
+from pool_monitor.snapshot import AlertTransition, AlertView, ToldView
 
 START = 1_700_000_000.0
 
@@ -29,7 +29,7 @@ class Storm:
         self.told: list[Notification] = []
         """What arrived, in order."""
         self.outbox: dict[tuple[str, str], Notification] = {}
-        self.arrives = arrives
+        self.arrives, self.delivers = arrives, True
         self.notifier = Notifier("shop")
         self._seq = 0
         self._untold: list[AlertTransition] = []
@@ -37,6 +37,7 @@ class Storm:
 
     def use(self, routing: Routing) -> None:
         """Tell by *routing* from now on."""
+        self._routing = routing
         self.notifier.use(routing, self.at)
         for _ in self.notifier.reconciling([_alert(view) for view in self.views.values()], self.at):
             pass
@@ -73,6 +74,12 @@ class Storm:
         name = f"{number:016x}"
         self.views[name] = replace(self.views[name], **changes)
 
+    def notify(self, seconds: float = 0.0) -> list[Notification]:
+        """Let time pass, and return what was told meanwhile."""
+        before = len(self.told)
+        self.run(seconds)
+        return self.told[before:]
+
     def _change(self, name: str, before: str) -> None:
         view, self._seq = self.views[name], self._seq + 1
         self._untold.append(
@@ -100,8 +107,15 @@ class Storm:
                 self.outbox[one.receiver, one.group_key] = one
         self.deliver()
 
+    def park(self, reason: str = "HTTP 404") -> None:
+        """Refuse what is in the outbox."""
+        for one in self.outbox.values():
+            self.notifier.parked(one, reason, self.at)
+
     def deliver(self) -> None:
-        """Try what is in the outbox."""
+        """Try what is in the outbox, unless the courier is kept from it (*delivers*)."""
+        if not self.delivers:
+            return
         for key, one in list(self.outbox.items()):
             self.notifier.sending(one, self.at)
             if self.arrives(one):
@@ -122,7 +136,20 @@ class Storm:
                 evaluation += every
             self.settle()
 
+    def restart(self) -> None:
+        """Begin a new life with what was saved."""
+        rows = self.notifier.all_rows()
+        saved = {table: {key: row for key, row in some.items() if row is not None} for table, some in rows.items()}
+        routing, self.notifier = self._routing, Notifier("shop")
+        assert self.notifier.restore(saved, self.at) == []
+        self.notifier.check([one.id for one in self.outbox.values()], self.at)
+        self.use(routing)
+
     # -- what receivers know
+
+    def explain(self, number: int) -> ToldView:
+        """What the first receiver knows of an alert."""
+        return self.notifier.knowledge.told(self.views[f"{number:016x}"], self.at)[0]
 
     def believed(self, receiver: str) -> set[str]:
         """The alerts that *receiver* believes to fire; messages list all of theirs."""

@@ -14,6 +14,8 @@ from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.log import logger
 from pool_monitor.snapshot import AlertTransition
 
+_UNKNOWN = "its receiver is in no file of rules any more"
+
 
 class Accounts:
     """What receivers are owed. No I/O, except that what is lost is logged; times are passed in and never go back.
@@ -24,14 +26,16 @@ class Accounts:
 
     def __init__(self, service: str = "", chance: Callable[[], float] = random.random) -> None:
         self.notifier, self.outbox = Notifier(service), Outbox(chance)
+        self._known: Collection[str] = ()
 
     def use(self, routing: Routing, at: float, known: Collection[str]) -> None:
         """Tell by *routing* from now on. *known*: the receivers that can be sent to, also those of earlier routings.
         What others are owed is lost.
         """
+        self._known = known
         self.notifier.use(routing, at)
         for receiver in [name for name in self.outbox.debts() if name not in known]:
-            self._lost(self.outbox.give_up(receiver), "its receiver is in no file of rules any more", at)
+            self._lost(self.outbox.give_up(receiver), _UNKNOWN, at)
         self.outbox.forget_others(known)
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> list[str]:
@@ -92,7 +96,14 @@ class Accounts:
         """Return all rows."""
         return {**self.notifier.all_rows(), **self.outbox.all_rows()}
 
+    def owed(self) -> Collection[str]:
+        """The receivers that are owed something, or are going to be."""
+        return {*self.outbox.debts(), *self.notifier.knowledge.receivers()}
+
     def _put(self, notification: Notification, at: float) -> None:
+        if notification.receiver not in self._known:
+            self._lost([notification], _UNKNOWN, at)
+            return
         put = self.outbox.put(notification, at)
         if not put.kept:
             self._lost([notification], "too many notifications wait already", at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
@@ -37,31 +37,32 @@ class Agenda:
             self._times = [(group.flush_at, group.number) for group in self._ledger.each_group()]
             heapq.heapify(self._times)
 
+    def changed(self, group: Group, at: float) -> None:
+        """Something has changed in *group*: look at it now, if it does not wait for its time."""
+        if group.options.prompt:
+            self.at_once(group, at)
+
     def at_once(self, group: Group, at: float) -> None:
         """Look at *group* now."""
         group.flush_at = at
         self._ledger.keep(group)
         self.add(group)
 
-    def due(self, at: float) -> dict[str, list[Group]]:
-        """Return the groups whose time has come, and those that the rate limit may let go, by receiver. Their
-        next time is set.
-        """
-        found: dict[int, None] = {}
+    def due(self, at: float) -> Iterator[Group]:
+        """Yield the groups whose time has come, and those that the rate limit may let go. Their next time is set."""
+        found: set[int] = set()
         while self._times and self._times[0][0] <= at:
             time, number = heapq.heappop(self._times)
             group = self._ledger.group(number)
             if group is not None and group.flush_at == time and number not in found:
-                found[number] = None
+                found.add(number)
                 group.begin_flush(at)
                 self._ledger.keep(group)
                 self.add(group)
-        found |= dict.fromkeys(self._limits.asked_again(at))
-        due = defaultdict(list)
-        for number in found:
-            if (group := self._ledger.group(number)) is not None:
-                due[group.receiver].append(group)
-        return due
+                yield group
+        for number in self._limits.asked_again(at):
+            if number not in found and (group := self._ledger.group(number)) is not None:
+                yield group
 
     def _is_time(self, time: float, number: int) -> bool:
         group = self._ledger.group(number)
@@ -102,11 +103,11 @@ class Agenda:
         """Whether nothing new can be said to *group* now, because an attempt is under way to send what it waits for, or
         a digest to its receiver: nobody knows whether that arrives. It is looked at after that.
         """
-        flying = next((one for one in self._awaited(group) if one in self._flying), None)
-        if flying is not None:
-            self._blocked[flying][group.number] = None
-        return flying is not None
-
-    def _awaited(self, group: Group) -> Iterable[str]:
-        digest = self._ledger.digest_for(group.receiver)
-        return (group.waiting, digest or "")
+        if not self._flying:
+            return False
+        flying = group.waiting if group.waiting in self._flying else self._ledger.digest_for(group.receiver)
+        if flying not in self._flying:
+            return False
+        assert flying is not None
+        self._blocked[flying][group.number] = None
+        return True

@@ -96,6 +96,12 @@ class Contact(Struct, frozen=True, kw_only=True, omit_defaults=True):
     config: str = ""
     """Names the configuration of a receiver that is gone: it stays gone until this is another."""
 
+    def next_at(self, at: float) -> float | None:
+        """Return when it is tried again, seen from *at*; None: it is not, or nothing is in the way."""
+        if self.state is ReceiverPhase.GONE or self.state is ReceiverPhase.READY:
+            return None
+        return self.blocked_until if self.blocked_until > at else self.probe_at or None
+
     def after(self, outcome: Outcome, at: float, chance: float) -> Contact:
         """Return the contact as it is when an attempt has ended. *chance*: a random number from 0 to 1."""
         if outcome.result == "sent":

@@ -90,6 +90,9 @@ class Delivery:
         outbox. In steps: others may work at each.
         """
         yield from self._accounts.settling(transitions, alerts, look, self._now())
+        self._senders.forget(self._accounts.owed)
+        if self._courier is not None:
+            self._senders.remind(lambda receiver: self._accounts.notifier.told(receiver, look))
         self._set_timer()
 
     def rows(self, *, whole: bool) -> Rows:
@@ -152,23 +155,34 @@ class Delivery:
 
     # -- what people do -------------------------------------------------------------------------------------------
 
-    def retry(self, receiver: str) -> None:
-        """Try now what *receiver* is owed, whatever it has answered. Raises UnknownName."""
-        self._check(receiver)
-        self._accounts.outbox.try_now(receiver, self._now())
-        if self._courier is not None:
-            self._courier.release()
-
     async def test(self, receiver: str) -> Outcome:
-        """Send a test to *receiver*, and return what came of it. Raises UnknownName."""
-        self._check(receiver)
-        return await self._senders.send(receiver, _test(receiver, self._context.service, self._now()))
+        """Send a test to *receiver*, and return what came of it. Raises UnknownName. If the receiver has it, what it is
+        owed is tried at once.
+        """
+        if not self._senders.knows(receiver):
+            known = ", ".join(sorted(self._senders.names()))
+            raise UnknownName(f"there is no receiver {receiver!r:.80}; there are: {known}")
+        outcome = await self._senders.send(receiver, _test(receiver, self._context.service, self._now()))
+        if outcome.result == "sent":
+            self._accounts.outbox.try_now(receiver, self._now())
+            if self._courier is not None:
+                self._courier.release()
+        return outcome
 
     # -- what is shown of it --------------------------------------------------------------------------------------
 
     def told(self, view: AlertView) -> tuple[ToldView, ...]:
         """What each receiver knows of an alert, and why it is told nothing now."""
-        return self._accounts.notifier.explain(view, self._now())
+        return tuple(map(self._with_error, self._accounts.notifier.knowledge.told(view, self._now())))
+
+    def _with_error(self, one: ToldView) -> ToldView:
+        """Return *one* with the reason why the message is still owed."""
+        error = self._accounts.outbox.contact(one.receiver).error if one.status == "owed" else ""
+        return msgspec.structs.replace(one, reason=error) if error else one
+
+    def escalated_at(self, fingerprint: str) -> float | None:
+        """When another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
+        return self._accounts.notifier.knowledge.escalated_at(fingerprint)
 
     def view(self) -> dict[str, Any]:
         """The fields of `AlertingView` that delivery has."""
@@ -192,6 +206,7 @@ class Delivery:
 
     def _view(self, name: str, debt: Debt, at: float) -> ReceiverView:
         contact, receiver = self._accounts.outbox.contact(name), self._senders.receiver(name)
+        next_at = contact.next_at(at) or self._accounts.notifier.knowledge.held_until(name)
         return ReceiverView(
             name=name,
             channel=self._senders.kind(name),
@@ -200,19 +215,16 @@ class Delivery:
             state=contact.state.value,
             owed=debt.owed,
             parked=debt.parked,
-            held_back=self._accounts.notifier.held_back(name),
+            held_back=self._accounts.notifier.knowledge.held_back(name),
             oldest_debt=None if debt.oldest is None else max(at - debt.oldest, 0.0),
             last_success_age=None if contact.arrived_at is None else max(at - contact.arrived_at, 0.0),
             last_error=contact.error or None,
+            failures=contact.failures,
+            next_in=None if next_at is None else max(next_at - at, 0.0),
             sent=self._counts[name, True],
             failed=self._counts[name, False],
             lost=contact.lost,
         )
-
-    def _check(self, receiver: str) -> None:
-        if not self._senders.knows(receiver):
-            known = ", ".join(sorted(self._senders.names()))
-            raise UnknownName(f"there is no receiver {receiver!r:.80}; there are: {known}")
 
     def _now(self) -> float:
         """The wall clock when this was first called, and from then on the monotonic clock."""

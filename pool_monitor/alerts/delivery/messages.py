@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
-from pool_monitor.alerts.delivery.digest import DIGEST
+import msgspec
+
+from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
 from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import Member, Truth
 from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, ToldAlert
 from pool_monitor.alerts.delivery.reasons import Counts
@@ -16,6 +21,8 @@ from pool_monitor.snapshot import AlertView
 
 Look = Callable[[str], AlertView | None]
 """Returns the alert with a fingerprint as it is now, with what lies over it; None: there is none."""
+AT_ONCE = 20
+"""Alerts between two steps: below a millisecond."""
 
 
 class Draft(NamedTuple):
@@ -27,55 +34,82 @@ class Draft(NamedTuple):
     reason: str
     seen: tuple[str, int]
     """What waited and what had arrived when it was written."""
+    order: tuple[int, int, float]
+    """Orders drafts: the worst first, of those the ones that fire, of those the oldest."""
 
     @property
     def outdated(self) -> bool:
         """Whether something has arrived since, so that it has to be written anew."""
         return self.seen != (self.group.waiting, self.group.arrived_no)
 
-    @property
-    def order(self) -> tuple[int, int, float]:
-        """Orders drafts: the worst first, of those the ones that fire, of those the oldest."""
-        told = [truth.member for truth in self.truths if truth.status != "suppressed"]
-        return (
-            min((rank_of(member.severity) for member in told), default=0),
-            0 if self.counts.firing else 1,
-            min((member.starts_at for member in told), default=0.0),
-        )
 
-
-def notification_of(
-    drafts: Sequence[Draft], at: float, look: Look, *, service: str, page: bool, reason: str, about: str
-) -> Notification:
-    """Return the notification that tells *drafts*, at least one, all of the same receiver. Those of several groups
-    have the reason ``digest``.
-    """
-    group = drafts[0].group
-    several = reason == DIGEST
-    stated = [
-        (draft.group, truth)
-        for draft in drafts
-        for truth in draft.truths
-        if truth.status == "firing" or (truth.status == "ended" and truth.member.owed(draft.group))
-    ]
-    firing = sum(truth.status == "firing" for _, truth in stated)
-    stated.sort(key=_worst_first)
-    return Notification(
-        id=f"msg_{secrets.token_hex(12)}",
-        receiver=group.receiver,
-        group_key="" if several else group.key,
-        group_labels={} if several else group.labels,
-        reason=reason,
-        status="firing" if firing else "resolved",
-        alerts=tuple(_told(owner, truth, look(truth.fingerprint)) for owner, truth in stated[:ALERTS_MAX]),
-        firing=firing,
-        resolved=len(stated) - firing,
-        at=at,
-        service=service,
-        page=page,
-        about=about,
-        groups=len(drafts),
+def draft_of(group: Group, truths: Sequence[Truth], counts: Counts, reason: str) -> Draft:
+    """Return what *group* has to tell."""
+    told = [truth.member for truth in truths if truth.status != "suppressed"]
+    order = (
+        min((rank_of(member.severity) for member in told), default=0),
+        0 if counts.firing else 1,
+        min((member.starts_at for member in told), default=0.0),
     )
+    return Draft(group, truths, counts, reason, (group.waiting, group.arrived_no), order)
+
+
+class Contents:
+    """What one notification tells: a group, or as a digest many. Bound: `ALERTS_MAX` alerts, the most urgent ones; the
+    others are counted.
+    """
+
+    def __init__(self) -> None:
+        self._groups = self._firing = self._resolved = 0
+        self._rules: set[str] = set()
+        self._listed: list[tuple[tuple[int, int, float], int, Group, Truth]] = []  # a heap: the least urgent first
+
+    def adding(self, draft: Draft) -> Iterator[None]:
+        """Add a group, in steps."""
+        group = draft.group
+        self._groups += 1
+        for number, truth in enumerate(draft.truths, 1):
+            if truth.status == "firing" or (truth.status == "ended" and truth.member.owed(group)):
+                self._add(group, truth)
+            if number % AT_ONCE == 0:
+                yield
+
+    def _add(self, group: Group, truth: Truth) -> None:
+        firing, member = truth.status == "firing", truth.member
+        self._firing += firing
+        self._resolved += not firing
+        self._rules.add(member.alert)
+        urgency = (int(firing), -rank_of(member.severity), -member.starts_at)
+        entry = (urgency, -self._firing - self._resolved, group, truth)
+        if len(self._listed) < ALERTS_MAX:
+            heapq.heappush(self._listed, entry)
+        else:
+            heapq.heappushpop(self._listed, entry)
+
+    def notification(
+        self, draft: Draft, at: float, look: Look, *, service: str, page: bool, held_for: float | None = None
+    ) -> Notification:
+        """Make the message. *draft*: the first that was added. *held_for*: it is a digest, and for how many seconds the
+        first of its groups was held back; None: it tells one group.
+        """
+        group, counts = draft.group, (self._firing, self._resolved, len(self._rules))
+        listed = sorted(self._listed, key=itemgetter(0, 1), reverse=True)
+        return Notification(
+            id=f"msg_{secrets.token_hex(12)}",
+            receiver=group.receiver,
+            group_key=group.key if held_for is None else "",
+            group_labels=group.labels if held_for is None else {},
+            reason=draft.reason if held_for is None else DIGEST,
+            status="firing" if self._firing else "resolved",
+            alerts=tuple(_told(owner, truth, look(truth.fingerprint)) for _, _, owner, truth in listed),
+            firing=self._firing,
+            resolved=self._resolved,
+            at=at,
+            service=service,
+            page=page,
+            about=group.about if held_for is None else digest_words(self._groups, *counts, held_for),
+            groups=self._groups,
+        )
 
 
 def state_all(draft: Draft, at: float) -> Iterable[Truth]:
@@ -96,11 +130,6 @@ def state_all(draft: Draft, at: float) -> Iterable[Truth]:
 
 def _saved(member: Member) -> tuple[object, ...]:
     return member.fire_no, member.end_no, member.maybe, member.said_severity, member.said_flapping, member.owed_at
-
-
-def _worst_first(stated: tuple[Group, Truth]) -> tuple[int, int, float]:
-    _, truth = stated
-    return truth.status != "firing", rank_of(truth.member.severity), truth.member.starts_at
 
 
 def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
@@ -129,6 +158,15 @@ def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
     )
 
 
+def firing_for(ledger: Ledger, receiver: str, look: Look) -> Iterator[ToldAlert]:
+    """Yield the alerts of which *receiver* may believe that they fire, and which do, as it was told of them."""
+    for group in ledger.each_group():
+        for fingerprint, member in ledger.members_of(group).items() if group.receiver == receiver else ():
+            if member.end is None and member.heard(group):
+                found = _told(group, Truth(fingerprint, member, "firing"), look(fingerprint))
+                yield msgspec.structs.replace(found, severity=member.said_severity or member.severity)
+
+
 def _flapping_words(view: AlertView) -> str:
     words = f"changed {view.changes} times lately; single changes are not told while it flaps"
     return f"{words}: {view.summary}" if view.summary else words
@@ -154,7 +192,7 @@ def _ended(group: Group, fingerprint: str, member: Member, view: AlertView | Non
         unit=view.unit if view is not None else "",
         limit=view.limit if view is not None else None,
         reason="" if end is None else end.reason,
-        delayed=end is not None and not member.heard(group),
+        delayed=end is not None and (member.fire_no > group.arrived_no or not member.heard(group)),
         values=view.values if still and view is not None else (),
         values_s=view.values_s if still and view is not None else 0.0,
     )

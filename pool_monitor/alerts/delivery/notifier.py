@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 import msgspec
 
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.delivery.aftermath import Aftermath
 from pool_monitor.alerts.delivery.agenda import Agenda
-from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
+from pool_monitor.alerts.delivery.digest import DIGEST
 from pool_monitor.alerts.delivery.escalation import ESCALATED, Escalations, fallbacks_of
-from pool_monitor.alerts.delivery.explaining import told_view
+from pool_monitor.alerts.delivery.explaining import Knowledge
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
-from pool_monitor.alerts.delivery.messages import Draft, Look, notification_of, state_all
-from pool_monitor.alerts.delivery.notification import Notification
+from pool_monitor.alerts.delivery.messages import AT_ONCE, Contents, Draft, Look, draft_of, firing_for, state_all
+from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
 from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page
 from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.alerts.overlays.mute import is_muted, local_time
-from pool_monitor.snapshot import AlertTransition, AlertView, ToldView
+from pool_monitor.snapshot import AlertTransition
 
 Rows = Mapping[str, Mapping[str, bytes | None]]
 """By table of the state file and key; None: the row is gone."""
-TOLD_MAX = 8
-"""Most receivers that `Notifier.explain` speaks of."""
-_AT_ONCE = 20  # alerts between two steps: below a millisecond
 
 
 class Notifier:
@@ -45,9 +44,12 @@ class Notifier:
         self._ledger, self._limits, self._escalations = Ledger(), RateLimits(), Escalations()
         self._agenda = Agenda(self._ledger, self._limits)
         self._aftermath = Aftermath(self._ledger, self._agenda)
+        self.knowledge = Knowledge(self._ledger, self._limits, self._aftermath)
+        """What receivers know."""
         self._noted_seq = 0
         self.unreconciled = True
         """Whether `reconciling` has something to do: at the start, after new routes, and while there is no room."""
+        self._postponed = False  # whether a part of that waits until a notification has arrived
 
     def use(self, routing: Routing, at: float) -> None:  # noqa: ARG002
         """Tell by *routing* from now on. What follows for the groups is the work of `reconciling`."""
@@ -59,9 +61,10 @@ class Notifier:
 
     def reconciling(self, alerts: Iterable[Alert], at: float) -> Iterator[None]:
         """Make the groups agree with the routes and with all *alerts* that there are."""
-        self.unreconciled = False
+        self.unreconciled = self._postponed = False
         for changed in reconcile(self._ledger, self._routing, alerts, at):
-            for group in changed:
+            self._postponed = self._postponed or changed.postponed
+            for group in changed.groups:
                 self._agenda.add(group)
             yield
         self.unreconciled = self.unreconciled or self._ledger.full
@@ -72,7 +75,7 @@ class Notifier:
                 self._agenda.forget(group)
             for number, (fingerprint, member) in enumerate(members.items(), 1):
                 self._await(group, fingerprint, member, at)
-                if number % _AT_ONCE == 0:
+                if number % AT_ONCE == 0:
                     yield
             yield
 
@@ -94,12 +97,19 @@ class Notifier:
         return (one for one in self.flushing(at, look) if one is not None)
 
     def flushing(self, at: float, look: Look) -> Iterator[Notification | None]:
-        """Do what `flush` does, in steps. What is yielded has to be put into the outbox before the next step."""
+        """Do what `flush` does, in steps. What is yielded has to be put into the outbox before the next step, and must
+        not be sent before the last one.
+        """
         yield from self._aftermath.following(partial(self._fall_back, at))
         for joining in self._escalations.due(at, look):
             self.join(joining.fingerprint, joining.target, at)
             yield None
-        for receiver, groups in self._agenda.due(at).items():
+        due = defaultdict[str, list[Group]](list)
+        for number, group in enumerate(self._agenda.due(at), 1):
+            due[group.receiver].append(group)
+            if number % AT_ONCE == 0:
+                yield None
+        for receiver, groups in due.items():
             drafts: list[Draft] = []
             for group in groups:
                 yield from self._draft(group, at, look, drafts)
@@ -123,6 +133,7 @@ class Notifier:
     def arrived(self, notification: Notification, at: float) -> None:
         """The receiver has it. It is not in the outbox any more."""
         self._aftermath.arrived(notification, at)
+        self.unreconciled = self.unreconciled or self._postponed
 
     def failed(self, notification: Notification, at: float, *, unsure: bool) -> None:
         """An attempt has failed. The notification stays in the outbox, until it arrives, is lost, or `flush` yields a
@@ -139,6 +150,7 @@ class Notifier:
         ends that it had are not owed any more.
         """
         self._aftermath.lost(notification.id, at)
+        self.unreconciled = self.unreconciled or self._postponed
 
     # -- what other modules of delivery ask for
 
@@ -153,19 +165,9 @@ class Notifier:
             return False
         return self._join(fingerprint, like.unheard(), target, at)
 
-    def explain(self, view: AlertView, at: float) -> tuple[ToldView, ...]:
-        """Return what each receiver knows of an alert, and why it is told nothing now. At most `TOLD_MAX`."""
-        found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
-        return tuple(told_view(*one, view, self._limits, self._aftermath, at) for one in found)
-
-    def escalated_at(self, fingerprint: str) -> float | None:
-        """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
-        times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
-        return min((time for time in times if time is not None), default=None)
-
-    def held_back(self, receiver: str) -> int:
-        """Return the number of groups of *receiver* that the rate limit holds back."""
-        return self._limits.held_back(receiver)
+    def told(self, receiver: str, look: Look) -> Iterator[ToldAlert]:
+        """Yield the alerts of which *receiver* believes that they fire, and which do, as it was told of them."""
+        return firing_for(self._ledger, receiver, look)
 
     # -- what survives a restart
 
@@ -183,6 +185,8 @@ class Notifier:
         damaged = self._ledger.restore(rows)
         for group in self._ledger.each_group():
             group.clamp(at)
+            if group.waiting:
+                group.maybe_no = group.made_no  # the earlier life may have ended between an attempt and its result
             if group.held:
                 group.held, group.flush_at = False, at
             self._ledger.keep(group)
@@ -204,7 +208,7 @@ class Notifier:
         fingerprint = one.fingerprint
         if one.to_state not in FIRING_PHASES:
             if one.from_state in FIRING_PHASES:
-                self._end(one)
+                self._end(one, at)
             return
         labels = {name: value for name, value in one.labels.items() if name != "severity"}
         starts_at = one.at
@@ -214,6 +218,7 @@ class Notifier:
                 if member.severity != one.severity:
                     member.severity = one.severity
                     self._ledger.set_member(group, fingerprint, member)
+                    self._agenda.changed(group, at)
         for target in targets_of(self._routing, one.alert, {**labels, "severity": one.severity}):
             member = Member(
                 alert=one.alert,
@@ -224,7 +229,7 @@ class Notifier:
             )
             self._join(fingerprint, member, target, at)
 
-    def _end(self, one: AlertTransition) -> None:
+    def _end(self, one: AlertTransition, at: float) -> None:
         how = End(
             at=one.at,
             reason=one.reason or ("rule_changed" if one.to_state == "pending" else ""),
@@ -235,6 +240,7 @@ class Notifier:
         self._escalations.ended(one.fingerprint)
         for group, member in self._ledger.of(one.fingerprint):
             end(self._ledger, group, one.fingerprint, member, how)
+            self._agenda.changed(group, at)
 
     def _join(self, fingerprint: str, member: Member, target: Target, at: float) -> bool:
         group = join(self._ledger, fingerprint, member, target, at)
@@ -288,7 +294,7 @@ class Notifier:
                 truths.append(truth)
             else:
                 self._ledger.remove_member(group, fingerprint)
-            if number % _AT_ONCE == 0:
+            if number % AT_ONCE == 0:
                 yield
         yield
         counts = counts_of(group, truths, at)
@@ -296,7 +302,7 @@ class Notifier:
         if group.waiting and not again and not unsaid(truths):
             reason = ""
         if reason or again:
-            drafts.append(Draft(group, truths, counts, reason, (group.waiting, group.arrived_no)))
+            drafts.append(draft_of(group, truths, counts, reason))
             return
         self._agenda.release(group)
         if not truths:
@@ -308,7 +314,6 @@ class Notifier:
         """
         found = self._routing.receivers.get(receiver)
         page, limited = found is not None and is_page(found), found is None or is_limited(found)
-        drafts.sort(key=lambda draft: draft.order)
         singles = [draft for draft in drafts if draft.group.waiting and not draft.group.digest]
         rest = [draft for draft in drafts if not draft.group.waiting or draft.group.digest]
         digest = self._ledger.digest_for(receiver)
@@ -318,45 +323,60 @@ class Notifier:
             ration = self._limits.ration(
                 receiver, len(rest), at, page=page, waiting=waiting, digest_waits=digest is not None
             )
-        for draft in [*singles, *rest[: ration.single]]:
-            yield from self._make([draft], at, look, page=page, reason=draft.reason, about=draft.group.about)
+        if ration.single:
+            rest.sort(key=attrgetter("order"))
+        for draft in sorted([*singles, *rest[: ration.single]], key=attrgetter("order")):
+            yield from self._make([draft], at, look, page=page)
         rest = rest[ration.single :]
         if rest and ration.digest:
             known = {draft.group.number for draft in rest}
             for group in self._ledger.waiting_for(digest or ""):
                 if group.number not in known:
                     yield from self._draft(group, at, look, rest, again=True)
-            yield from self._make(rest, at, look, page=page, reason=DIGEST, about="")
+            yield from self._make(rest, at, look, page=page, held_for=self._limits.held_for(receiver, at))
         for draft in [] if ration.digest else rest:
             self._agenda.hold(draft.group, at, ration.next_at)
             yield from self._owe(draft, at)
 
     def _make(
-        self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, reason: str, about: str
+        self, drafts: Sequence[Draft], at: float, look: Look, *, page: bool, held_for: float | None = None
     ) -> Iterator[Notification | None]:
-        """Make one notification, and note that it states what *drafts* have."""
-        drafts = [draft for draft in drafts if self._is_current(draft, at)]
-        if not drafts:
+        """Make one notification, and note that it states what *drafts* have. *held_for*: it is a digest."""
+        contents, first = Contents(), drafts[0]
+        for draft in drafts:
+            yield from contents.adding(draft)
+            yield None
+        if self._agenda.blocks(first.group):
+            for draft in drafts:
+                self._agenda.blocks(draft.group)
             return
-        if reason == DIGEST:
-            about = self._about_digest(drafts, at)
-        made = notification_of(drafts, at, look, service=self._service, page=page, reason=reason, about=about)
+        if first.outdated and held_for is None:  # what a digest says is true all the same
+            self._agenda.at_once(first.group, at)
+            return
+        made = contents.notification(first, at, look, service=self._service, page=page, held_for=held_for)
+        stating = self._stating(drafts, made, at)
+        next(stating)
+        try:
+            yield made
+            for done, _ in enumerate(stating, 1):
+                if done % AT_ONCE == 0:
+                    yield None
+        finally:
+            for _ in stating:  # if the caller gives up meanwhile: it is in the outbox
+                pass
+
+    def _stating(self, drafts: Sequence[Draft], made: Notification, at: float) -> Iterator[None]:
+        """Note that *made* states what *drafts* have, in small steps: the first one is the first group."""
         for draft in drafts:
             group, was = draft.group, draft.group.waiting
             self._aftermath.superseded(was)
-            group.made(made.id, digest=reason == DIGEST)
+            group.made(made.id, digest=made.reason == DIGEST)
             self._agenda.release(group)
             self._ledger.keep(group, was)
-        stating = ((draft.group, truth) for draft in drafts for truth in state_all(draft, at))
-        try:
-            yield made
-            for done, (group, truth) in enumerate(stating, 1):
+            yield
+            for truth in state_all(draft, at):
                 self._stated(group, truth, at)
-                if done % _AT_ONCE == 0:
-                    yield None
-        finally:
-            for group, truth in stating:  # if the caller gives up meanwhile: it is in the outbox
-                self._stated(group, truth, at)
+                yield
 
     def _owe(self, draft: Draft, at: float) -> Iterator[None]:
         """The receiver is owed what *draft* has, though it is held back: it is told, even if it ends meanwhile."""
@@ -364,22 +384,9 @@ class Notifier:
             if truth.status == "firing" and truth.member.owed_at is None:
                 truth.member.owed_at = at
                 self._stated(draft.group, truth, at)
-            if done % _AT_ONCE == 0:
+            if done % AT_ONCE == 0:
                 yield
         yield
-
-    def _about_digest(self, drafts: Sequence[Draft], at: float) -> str:
-        ended = sum(draft.counts.ended for draft in drafts)
-        rules = {one.member.alert for draft in drafts for one in draft.truths if one.status != "suppressed"}
-        held_for = self._limits.held_for(drafts[0].group.receiver, at)
-        return digest_words(len(drafts), sum(draft.counts.firing for draft in drafts), ended, len(rules), held_for)
-
-    def _is_current(self, draft: Draft, at: float) -> bool:
-        """Whether *draft* can be told. If something has arrived since it was written, it is written anew."""
-        if draft.outdated:
-            self._agenda.at_once(draft.group, at)
-            return False
-        return not self._agenda.blocks(draft.group)
 
     def _stated(self, group: Group, truth: Truth, at: float) -> None:
         member = truth.member

@@ -136,7 +136,9 @@ class Outbox:
             return Put(kept=False)
         contact = self.contact(notification.receiver)
         cannot = self._unreachable(fitting, contact, at)
-        self._set(key, msgspec.structs.replace(fitting, passed_on=cannot))
+        # As it is read after a restart, so that each attempt sends the same: a whole number may become a float.
+        stored = msgspec.json.decode(msgspec.json.encode(fitting), type=Owed)
+        self._set(key, msgspec.structs.replace(stored, passed_on=cannot))
         self._unreleased[key] = None
         return Put(cannot=contact.error if cannot else "")
 
@@ -180,9 +182,11 @@ class Outbox:
         return waiting
 
     def next_at(self, receiver: str) -> float | None:
-        """When `take` may return something next, if nothing changes; None: it will not."""
+        """When `take` may return something next, if nothing changes; None: it will not, such as while an attempt is
+        under way.
+        """
         line, contact = self._lines.get(receiver), self.contact(receiver)
-        if not line or contact.state is ReceiverPhase.GONE:
+        if not line or receiver in self._under_way or contact.state is ReceiverPhase.GONE:
             return None
         if line.new or (line.again and contact.state is ReceiverPhase.OPEN):
             return contact.blocked_until
@@ -263,11 +267,6 @@ class Outbox:
             parked += gone or waiting.place == "parked"
             found[waiting.notification.receiver] = Debt(owed + 1, parked, oldest)
         return found
-
-    def place_of(self, receiver: str, group_key: str) -> Place | None:
-        """Where the notification of a group is; None: nothing waits for it."""
-        waiting = self._rows.get(f"{receiver}\n{group_key}")
-        return None if waiting is None else waiting.place
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.delivery.groups import Group
@@ -27,12 +28,21 @@ class Want:
                 self.targets.setdefault((target.receiver, target.group_key), (target, severity))
 
 
-def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: float) -> Iterator[tuple[Group, ...]]:
-    """Make the groups agree with *routing*, and their members with the *alerts* that fire. Yields after each alert,
-    with the groups whose times have changed.
+class Changed(NamedTuple):
+    """What became of one alert."""
+
+    groups: tuple[Group, ...] = ()
+    """Groups whose times have changed."""
+    postponed: bool = False
+    """Whether it stays where it is until a notification has arrived that may speak of it."""
+
+
+def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: float) -> Iterator[Changed]:
+    """Make the groups agree with *routing*, and their members with the *alerts* that fire. Yields after each alert.
 
     - An alert that has to be in another group of the same receiver moves there with what was told and with the times:
-      nothing is said. Where a group of the receiver has it already, it is only left out.
+      nothing is said. Where a group of the receiver has it already, it is only left out. Both wait while the old group
+      has a notification that has not arrived: else that could arrive after the end of the alert.
     - A receiver that no route leads to any more is told its end.
     - An alert that is nowhere yet joins.
     """
@@ -41,23 +51,24 @@ def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: flo
         if group.cause and group.receiver not in routing.receivers:
             for fingerprint, member in list(ledger.members_of(group).items()):
                 end(ledger, group, fingerprint, member, End(at=at, reason=ROUTE_CHANGED))
-            yield (group,)
+            yield Changed((group,))
     for fingerprint in ledger.fingerprints():
         if fingerprint not in firing:
             for group, member in ledger.of(fingerprint):
                 if member.end is None:
                     end(ledger, group, fingerprint, member, End(at=at, reason=STATE_LOST))
-            yield ()
+            yield Changed()
     for alert in firing.values():
-        yield tuple(_place(ledger, routing, alert, at))
+        yield _place(ledger, routing, alert, at)
 
 
-def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Iterator[Group]:
-    fingerprint = alert.fingerprint
-    placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause]
-    live = [(group, member) for group, member in placed if member.end is None]
-    wanted = Want(routing, alert, [member.joined_as for _, member in live]).targets
-    surplus = [(group, member) for group, member in live if (group.receiver, group.key) not in wanted]
+def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed:
+    fingerprint, changed = alert.fingerprint, list[Group]()
+    placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause and member.end is None]
+    wanted = Want(routing, alert, [member.joined_as for _, member in placed]).targets
+    surplus = [(group, member) for group, member in placed if (group.receiver, group.key) not in wanted]
+    receivers = {receiver for receiver, _ in wanted}
+    staying = {group.receiver for group, _ in surplus if group.waiting and group.receiver in receivers}
     for target, severity in wanted.values():
         group = ledger.find(target.receiver, target.group_key)
         member = None if group is None else ledger.members_of(group).get(fingerprint)
@@ -65,22 +76,21 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Iterato
             group.options = target.options
             group.clamp(at)
             ledger.keep(group)
-            yield group
-        if member is not None and member.end is None:
+            changed.append(group)
+        if (member is not None and member.end is None) or target.receiver in staying:
             continue
         donor = next((one for one in surplus if one[0].receiver == target.receiver), None)
         if donor is not None:
             surplus.remove(donor)
-            yield _move(ledger, donor, fingerprint, target, at)
+            changed.append(_move(ledger, donor, fingerprint, target, at))
         elif (joined := join(ledger, fingerprint, alert_member(alert, severity), target, at)) is not None:
-            yield joined
-    kept = {receiver for receiver, _ in wanted}
+            changed.append(joined)
     for group, member in surplus:
-        if group.receiver in kept:
-            ledger.remove_member(group, fingerprint)
-        else:
+        if group.receiver not in receivers:
             end(ledger, group, fingerprint, member, End(at=at, reason=ROUTE_CHANGED))
-        yield group
+        elif group.receiver not in staying:
+            ledger.remove_member(group, fingerprint)
+    return Changed(tuple(changed), postponed=bool(staying))
 
 
 def alert_member(alert: Alert, joined_as: str) -> Member:
