@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ from pool_monitor.alerts.rule_tests.written import WrittenReader, WrittenSeries
 from pool_monitor.alerts.wording import worded
 
 STEP = 30.0
-FAULTS_END, END = 1800.0, 3 * 3600.0
+FAULTS_END, END = 1800.0, 2 * 3600.0
 RULES = """
 rules:
   - {alert: Big, threshold: {metric: pool.size, levels: {warning: 3, critical: 8}}}
@@ -43,9 +43,14 @@ receivers:
 
 
 class Lived:
-    """A service whose pools have had *sizes*, one for each step, and whose receivers answered with *answer*."""
+    """A service whose pools have had *sizes*, one for each step, and whose receivers answered with *answer*. It was
+    started again before the steps *restarts*.
+    """
 
-    def __init__(self, sizes: list[list[int]], answer: Callable[[Notification, float], Upshot]) -> None:
+    def __init__(
+        self, sizes: list[list[int]], answer: Callable[[Notification, float], Upshot], restarts: Collection[int] = ()
+    ) -> None:
+        self._restarts = restarts
         file, problems = check(RULES, "rules.yaml")
         assert file is not None, problems
         self._file: RuleFile = file
@@ -70,7 +75,10 @@ class Lived:
         self.engine.set_rules(self._file.rules, 0.0)
         for number in range(int(END / STEP)):
             at = number * STEP
-            yield from self._rehearsal.until(at)
+            if number in self._restarts:
+                yield from self._rehearsal.restart(at, keeps_state=True)
+            else:
+                yield from self._rehearsal.until(at)
             inputs = self._reader.inputs(self.engine.wanted, at, STEP if number else 0.0)
             changes = [worded(one, self.engine.rules) for one in self.engine.step(inputs)]
             self._overlays.note(changes, inputs.elapsed)
@@ -97,9 +105,9 @@ upshots = st.sampled_from(
 
 
 @settings(max_examples=15, deadline=None)
-@given(sizes, st.lists(st.tuples(st.booleans(), upshots), max_size=60))
+@given(sizes, st.lists(st.tuples(st.booleans(), upshots), max_size=60), st.sets(st.integers(1, 90), max_size=4))
 def test_whatever_receivers_answer_each_knows_the_truth_in_the_end(
-    sizes: list[list[int]], answers: list[tuple[bool, Upshot]]
+    sizes: list[list[int]], answers: list[tuple[bool, Upshot]], restarts: set[int]
 ) -> None:
     left = list(answers)
 
@@ -107,7 +115,7 @@ def test_whatever_receivers_answer_each_knows_the_truth_in_the_end(
         fails, upshot = left.pop() if left and at < FAULTS_END else (False, None)
         return upshot if fails and upshot is not None else arrives(notification, at)
 
-    lived = Lived(sizes, answer)
+    lived = Lived(sizes, answer, restarts)
     firing, heard = lived.firing(), set[str]()
     for receiver in ("ops", "pager", "chat", "boss", "log"):
         known: dict[str, tuple[str, str]] = {}
@@ -131,10 +139,11 @@ def test_an_alert_that_fires_again_reaches_the_fallback_while_its_receiver_refus
     def answer(notification: Notification, at: float) -> Upshot:
         return Upshot(answered(404, None)) if notification.receiver == "pager" else arrives(notification, at)
 
-    for quiet in (1, 3, 4, 5, 11):  # until the fallback is told that it ended, and after that
-        lived = Lived([[9, *[0] * quiet, 9]], answer)
-        last = {alert.alertname: alert.status for one in lived.arrived("ops") for alert in one.alerts}
-        assert last == {"Big": "firing"}, quiet
+    for quiet in (1, 3, 4, 11):  # until the fallback is told that it ended, and after that
+        for restart in (None, 1, 2, 5):
+            lived = Lived([[9, *[0] * quiet, 9]], answer, () if restart is None else (restart,))
+            last = {alert.alertname: alert.status for one in lived.arrived("ops") for alert in one.alerts}
+            assert last == {"Big": "firing"}, (quiet, restart)
 
 
 @settings(max_examples=15, deadline=None)
