@@ -283,8 +283,8 @@ class Outbox:
         return {"outbox": self._rows.encoded(), "receivers": self._contacts.encoded()}
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> tuple[list[Owed], list[str]]:
-        """Take over what a state file has. Returns what is owed, each notification of which may have been tried and may even
-        have arrived after it was stored, and what cannot be used, in words.
+        """Take over what a state file has. Returns what is owed, each notification of which may have been tried and may
+        even have arrived after it was stored, and what cannot be used, in words.
         """
         saved = rows.get("outbox", {})
         fitting = dict(sorted(saved.items(), key=lambda row: len(row[1]))[:WAITING_MAX])
