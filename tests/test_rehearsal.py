@@ -14,7 +14,7 @@ from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.alerts.overlays import Overlays
 from pool_monitor.alerts.rehearsal import Attempt, Rehearsal, Upshot, arrives
 from pool_monitor.alerts.rule_file import RuleFile, check
-from pool_monitor.alerts.rule_tests.faults import WORDS, answered
+from pool_monitor.alerts.rule_tests.faults import WITHOUT_ANSWER, answered, broken
 from pool_monitor.alerts.rule_tests.series import course_of
 from pool_monitor.alerts.rule_tests.written import WrittenReader, WrittenSeries
 from pool_monitor.alerts.wording import worded
@@ -95,7 +95,7 @@ class Lived:
 sizes = st.lists(st.lists(st.sampled_from([0, 5, 9]), min_size=1, max_size=80), min_size=1, max_size=3)
 upshots = st.sampled_from(
     [
-        *WORDS.values(),
+        *map(broken, WITHOUT_ANSWER),
         *(Upshot(answered(status, None)) for status in (200, 301, 404, 500, 503)),
         Upshot(answered(429, 40.0)),
         Upshot(answered(503, 600.0)),
