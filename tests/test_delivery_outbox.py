@@ -366,7 +366,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_named() -> None:
     rows["another key"] = rows[second]
     outbox = Outbox()
     found, refused = outbox.restore({"outbox": rows, "receivers": {"ops": b"[]"}}, AT)
-    assert [one.group_key for one in found] == ["b"]
+    assert [one.notification.group_key for one in found] == ["b"]
     assert len(refused) == 3
 
 

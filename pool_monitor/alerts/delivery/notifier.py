@@ -249,8 +249,14 @@ class Notifier:
             return False
         if group.cause == ESCALATED:
             self._escalations.escalated(fingerprint, group.target)
-        self._await(group, fingerprint, self._ledger.members_of(group)[fingerprint], at)
+        joined = self._ledger.members_of(group)[fingerprint]
+        self._await(group, fingerprint, joined, at)
         self._agenda.add(group)
+        why = self._aftermath.why_parked(group.waiting)
+        if why is not None and joined.fire_no > 0:
+            # It fires again, as the notification that is parked says: nothing newer is made, of which the fallbacks
+            # would be told.
+            self._fall_back(at, group, fingerprint, why)
         return True
 
     def _await(self, group: Group, fingerprint: str, member: Member, at: float) -> None:

@@ -295,9 +295,9 @@ class Outbox:
         self.take_changes()
         return {"outbox": self._rows.encoded(), "receivers": self._contacts.encoded()}
 
-    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> tuple[list[Notification], list[str]]:
-        """Take over what a state file has. Returns the notifications, each of which may have been tried and may even
-        have arrived after it was stored, and what cannot be used, in words.
+    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> tuple[list[Owed], list[str]]:
+        """Take over what a state file has. Returns what is owed, each notification of which may have been tried and may
+        even have arrived after it was stored, and what cannot be used, in words.
         """
         saved = rows.get("outbox", {})
         fitting = dict(sorted(saved.items(), key=lambda row: len(row[1]))[:WAITING_MAX])
@@ -312,7 +312,7 @@ class Outbox:
             self._sizes[key] = size = len(key) + len(saved[key])
             self._bytes += size
             self._line_up(key, waiting, at)
-        return [waiting.notification for waiting in self._rows.values()], refused
+        return list(self._rows.values()), refused
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
