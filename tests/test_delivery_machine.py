@@ -297,13 +297,13 @@ def run(examples: int, steps: int) -> None:
     )
 
 
-@pytest.mark.parametrize("examples", [pytest.param(25), pytest.param(120, marks=IN_GATES)])
+@pytest.mark.parametrize("examples", [pytest.param(15), pytest.param(100, marks=IN_GATES)])
 def test_receivers_come_to_believe_what_is_true(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "BURST", 1000)
     run(examples, 40)
 
 
-@pytest.mark.parametrize("examples", [pytest.param(15), pytest.param(80, marks=IN_GATES)])
+@pytest.mark.parametrize("examples", [pytest.param(10), pytest.param(60, marks=IN_GATES)])
 def test_receivers_come_to_believe_what_is_true_when_their_messages_are_held_back(
     examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
