@@ -50,7 +50,8 @@ bench-baseline: $(VENV)/.ready-dev ## Measure and store a new baseline; run it o
 
 golden: $(VENV)/.ready-dev ## Redraw the golden files; read the diff before you commit it
 	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py tests/test_view_listings.py \
-		tests/test_view_period_report.py tests/test_view_errors.py tests/test_view_resources.py
+		tests/test_view_period_report.py tests/test_view_errors.py tests/test_view_resources.py \
+		tests/test_alert_formats.py tests/test_rule_file.py
 
 docs: $(VENV)/.ready-dev ## Regenerate the tables in the docs from the code
 	@$(BIN)/python docs/generate.py

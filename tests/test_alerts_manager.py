@@ -400,7 +400,7 @@ async def test_a_receiver_is_told_that_an_alert_fires(rig: Rig, caplog: pytest.L
     async with rig.monitor() as monitor:
         rig.waiting(6)
         await rig.evaluate(monitor, 5)
-        await eventually(lambda: "alerts firing" in caplog.text)
+        await eventually(lambda: "first notification" in caplog.text)
 
 
 async def test_an_alert_has_the_course_of_its_value(rig: Rig):
@@ -618,3 +618,24 @@ def test_a_transition_is_one_flat_object():
     assert {"seq", "at", "alert", "labels", "fingerprint", "from", "to", "severity", "value", "reason"} <= set(
         json.loads(text)
     )
+
+
+async def test_what_changes_while_changes_are_settled_is_settled_after_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig.monitor() as monitor:
+        evaluator, gate = monitor.alerts._evaluator, asyncio.Event()
+        begun: list[int] = []
+        await evaluator.settled()
+
+        async def settle(_slices: object) -> None:
+            begun.append(len(begun))
+            await gate.wait()
+
+        monkeypatch.setattr(evaluator, "_settle", settle)
+        evaluator.settle_soon()
+        await eventually(lambda: len(begun) == 1)
+        evaluator.settle_soon()
+        evaluator.settle_soon()
+        gate.set()
+        await eventually(lambda: len(begun) == 2)

@@ -80,8 +80,12 @@ class Service:
                 if number % 40 > 12:
                     self.pool.call()
                 await monitor.alerts.evaluate()
+                await self.evaluated(monitor)
             seq = before[0].seq if before else 0
             return [one for one in reversed(monitor.alerts.history(10_000)) if one.seq > seq]
+
+    async def evaluated(self, monitor: Monitor) -> None:
+        """Called after each evaluation."""
 
 
 def replayed(store: Path, rules: Iterable[CheckedRule]) -> tuple[list[AlertTransition], Replay]:

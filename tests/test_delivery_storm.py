@@ -157,6 +157,58 @@ def test_a_receiver_that_is_down_is_not_flooded_when_it_works_again() -> None:
     assert sum(one.resolved for one in storm.of("ops")) == 200
 
 
+def test_a_digest_that_has_not_arrived_is_replaced_by_one_that_tells_everything() -> None:
+    storm = Storm(routing(group_wait=0.0), arrives=lambda _: False)
+    for number in range(50):
+        storm.fire(number)
+    storm.run(5.0)
+    for number in range(50, 60):
+        storm.fire(number)
+    for number in range(10):
+        storm.end(number)
+    storm.run(2 * MINUTE)
+    [waiting] = storm.outbox.values()
+    assert (waiting.reason, waiting.firing, waiting.resolved, waiting.groups) == ("digest", 50, 10, 60)
+    assert all(alert.delayed for alert in waiting.alerts if alert.status == "resolved")
+    storm.arrives = lambda _: True
+    storm.run(1.0)
+    assert storm.believed("ops") == {f"{number:016x}" for number in range(10, 60)}
+
+
+def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    storm.delivers = False
+    for number in range(50):
+        storm.fire(number)
+    storm.run(1.0)
+    [digest] = storm.outbox.values()
+    storm.notifier.sending(digest, storm.at)
+    for number in range(50, 60):
+        storm.fire(number)
+    storm.run(10 * MINUTE)
+    assert list(storm.outbox.values()) == [digest]
+    storm.notifier.failed(digest, storm.at, unsure=True)
+    storm.run(MINUTE)
+    [newer] = storm.outbox.values()
+    assert (newer.id != digest.id, newer.groups) == (True, 60)
+
+
+def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    storm.delivers = False
+    for number in range(50):
+        storm.fire(number)
+    storm.run(1.0)
+    [digest] = storm.outbox.values()
+    storm.notifier.sending(digest, storm.at)
+    storm.notifier.failed(digest, storm.at, unsure=True)
+    for number in range(50):
+        storm.end(number)
+    storm.run(10 * MINUTE)
+    [newer] = storm.outbox.values()
+    assert (newer.firing, newer.resolved) == (0, 50)
+
+
 Step = tuple[str, int, float]
 
 

@@ -29,7 +29,12 @@ route:
   group_interval: 5m
   repeat_interval: 1h
   routes:
-    - {match: {alertname: Busy}, receiver: chat, group_by: [alertname, pool], group_wait: 0s, escalate_after: 10m, escalate_to: boss}
+    - match: {alertname: Busy}
+      receiver: chat
+      group_by: [alertname, pool]
+      group_wait: 0s
+      escalate_after: 10m
+      escalate_to: boss
     - {match: {severity: critical}, receiver: pager, group_wait: 0s}
 inhibit: [{source: {alertname: Loop}, target: {alertname: Big}, equal: [pool]}]
 receivers:
@@ -83,20 +88,31 @@ BUSY = '{series: \'pool.busy{pool="p"}\', values: "%s"}'
 
 
 def test_a_receiver_is_told_the_beginning_the_level_and_the_end_at_the_times_of_its_group(suite: Suite) -> None:
-    ops = [
-        "{at: 1m30s, receiver: ops, status: firing, reason: first notification, firing: 1, resolved: 0,"
-        " exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: warning}, status: firing,"
-        ' exp_annotations: {summary: "5 workers in p"}, delayed: false, flapping: false}]}',
-        "{at: 6m30s, receiver: ops, status: firing, reason: level changed,"
-        " exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: critical}}]}",
-        "{eval_time: 11m30s, receiver: ops, status: resolved, reason: all alerts resolved, firing: 0, resolved: 1}",
-        "{at: 4m, receiver: pager, status: firing, exp_alerts: [{alertname: Big, exp_labels: {pool: p}}]}",
-        "{at: 9m, receiver: pager, status: resolved}",
-    ]
+    told = """exp_notifications:
+      - at: 1m30s
+        receiver: ops
+        status: firing
+        reason: first notification
+        firing: 1
+        resolved: 0
+        exp_alerts:
+          - alertname: Big
+            exp_labels: {pool: p, severity: warning}
+            exp_annotations: {summary: "5 workers in p"}
+            status: firing
+            delayed: false
+            flapping: false
+      - at: 6m30s
+        receiver: ops
+        reason: level changed
+        exp_alerts: [{alertname: Big, exp_labels: {pool: p, severity: critical}}]
+      - {eval_time: 11m30s, receiver: ops, status: resolved, reason: all alerts resolved, firing: 0, resolved: 1}
+      - {at: 4m, receiver: pager, status: firing, exp_alerts: [{alertname: Big, exp_labels: {pool: p}}]}
+      - {at: 9m, receiver: pager, status: resolved}"""
     quiet = "{receiver: ops, from: 1m31s, to: 6m30s}, {receiver: boss}, {receiver: pager, from: 0, to: 4m}"
     suite.passes(
         SIZE % "0 5x2 9x3 0x30",
-        f"exp_notifications: [{', '.join(ops)}]",
+        told,
         f"exp_no_notifications: [{quiet}, {{receiver: mail, to: 20m}}]",
     )
 
@@ -237,8 +253,8 @@ def test_a_notification_that_nobody_expects_fails_and_one_that_does_not_come(sui
 def test_all_errors_are_said_with_their_places(suite: Suite) -> None:
     done = suite.run(
         "",
-        "exp_notifications: [{receiver: ops}, {at: 1m, eval_time: 1m, receiver: ops}, {at: 1m, receiver: ops, reason: x},"
-        " {at: 1m, receiver: ops, exp_alerts: [{alertname: Big, stat: firing}]}]",
+        "exp_notifications: [{receiver: ops}, {at: 1m, eval_time: 1m, receiver: ops},"
+        " {at: 1m, receiver: ops, reason: x}, {at: 1m, receiver: ops, exp_alerts: [{alertname: Big, stat: firing}]}]",
         "exp_no_notifications: [{receiver: ops, from: 2m, to: 1m}]",
         "faults: [{receiver: ops, at: 0, respond: 99}, {receiver: ops, at: 0, respond: reset, retry_after: 3s}]",
     )
@@ -279,3 +295,12 @@ def test_without_a_route_nobody_is_told(suite: Suite) -> None:
     done = suite.run(SIZE % "5x9", "exp_notifications: [{at: 30s, receiver: log}]")
     assert done.code == 1
     assert "log was told nothing" in done.out
+
+
+def test_the_example_of_the_guide_passes(tmp_path: Path, command: Command) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "RULE_TESTS.md").read_text()
+    for block in guide.split("```yaml\n# ")[1:]:
+        name, _, text = block.split("```")[0].partition("\n")
+        (tmp_path / name).write_text(text)
+    done = command("rules", "test", str(tmp_path / "tests.yaml"))
+    assert (done.code, done.out.rpartition(": ")[2]) == (0, "2 tests, all passed\n"), done.out

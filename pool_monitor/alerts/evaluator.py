@@ -82,6 +82,7 @@ class Evaluator:
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
         self._walking = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._to_settle = False
         self._storing: asyncio.Task[None] | None = None
         self._to_store = False
         self.history: deque[AlertTransition] = deque(maxlen=HISTORY)
@@ -238,10 +239,21 @@ class Evaluator:
             await self._settle(Slices())
 
     def settle_soon(self) -> None:
-        """Store, show and tell what has changed outside an evaluation."""
+        """Store, show and tell what has changed outside an evaluation. If that is done just now, it is done again: it
+        may have passed what has changed.
+        """
+        self._to_settle = True
         if self._state is not None and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
+            self._settling = asyncio.get_running_loop().create_task(
+                self._settled_soon(), name="pool_monitor alerts settle"
+            )
             self._settling.add_done_callback(retrieve_error)
+
+    async def _settled_soon(self) -> None:
+        while self._to_settle:
+            async with self._walking:
+                self._to_settle = False
+                await self._settle(Slices())
 
     def store_soon(self) -> None:
         """Store what has become of notifications. Nothing is laid, shown or told."""

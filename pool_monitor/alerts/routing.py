@@ -50,6 +50,7 @@ class Email(Struct, frozen=True, kw_only=True, tag="email"):
     sender: str | None = None
     user_env: str | None = None
     password_env: str | None = None
+    password_file: str | None = None
     tls: EmailTls | None = None
     """None: ``implicit`` on port 465; on others STARTTLS, where the server offers it or a password is sent."""
 

@@ -123,7 +123,9 @@ class Poller:
         self._unreadable, self._looked = "", True
         there = {str(one.path) for one in found}
         for one in found:
-            if not self._by_name or one.name in self._by_name:
+            wanted = not self._by_name or one.name in self._by_name
+            # Nobody was seen to listen on a socket that is closed: it may have been left behind long ago.
+            if wanted and (str(one.path) in self._tasks or _door(one.path) != "closed"):
                 self._begin(one.name, str(one.path), Address(one.name, one.path, "http://localhost"))
         for key in self._tasks.keys() - there - {one.address.name for one in self._wanted if one.address is not None}:
             self._note(key, _vanished(Path(key)))

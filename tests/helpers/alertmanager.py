@@ -1,4 +1,4 @@
-"""A real Alertmanager: finds the program, starts it, talks to it, and records what it posts to its receivers.
+"""A real Alertmanager: finds the program, starts it, and talks to it. A `FaultServer` can be its receiver.
 
 The program comes from PATH. Debian's has its templates in a fixed folder, which is missing where the package was only
 unpacked (``dpkg -x``, as .ci/run does it). Then a copy of the program is used that looks for them below its working
@@ -12,12 +12,11 @@ import json
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -35,63 +34,6 @@ def program() -> Path | None:
 
 
 needs_alertmanager = pytest.mark.skipif(program() is None, reason="no alertmanager in PATH")
-
-
-class Posted(NamedTuple):
-    """A POST that a sink got."""
-
-    at: float
-    """By the clock of the event loop."""
-    path: str
-    headers: Mapping[str, str]
-    body: Any
-
-
-class Sink:
-    """An HTTP server that records what is posted, and answers 200."""
-
-    def __init__(self) -> None:
-        self.posted: list[Posted] = []
-        self.url = ""
-        self._news = asyncio.Event()
-
-    async def wait(self, count: int, timeout: float = 30.0) -> list[Posted]:
-        """Return what was posted, once there are *count*."""
-        async with asyncio.timeout(timeout):
-            while len(self.posted) < count:
-                self._news.clear()
-                await self._news.wait()
-        return self.posted
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while line := await reader.readline():
-                headers = {}
-                while header := (await reader.readline()).decode("latin-1").strip():
-                    name, _, value = header.partition(":")
-                    headers[name.lower()] = value.strip()
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                path = line.split()[1].decode()
-                self.posted.append(Posted(asyncio.get_running_loop().time(), path, headers, json.loads(body or "null")))
-                self._news.set()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def sink() -> AsyncIterator[Sink]:
-    """A `Sink` that listens on loopback; its ``url`` has no path."""
-    made = Sink()
-    server = await asyncio.start_server(made._serve, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        yield made
-    finally:
-        server.close()  # connections that Alertmanager keeps open end with it
 
 
 class Alertmanager:

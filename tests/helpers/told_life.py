@@ -17,9 +17,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+# What a life imports when it needs it is imported once, before a child is made.
+import anyio._backends._asyncio  # noqa: F401
+import httpcore  # noqa: F401
 import msgspec
+import yaml  # noqa: F401
 
-from pool_monitor.alerts.channels import sender  # noqa: F401 - imported once, before a child is made
 from pool_monitor.alerts.inputs import Input, Inputs, Sample
 from pool_monitor.alerts.manager import AlertManager
 from pool_monitor.clock import Clock, SystemClock

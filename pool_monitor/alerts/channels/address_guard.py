@@ -77,6 +77,12 @@ def host_problem(host: str) -> str | None:
     return "is the address of a machine's metadata service, which is never told anything" if known else None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine, as far as its name or written address says so."""
+    address = written_address(host)
+    return host.lower().rstrip(".") == "localhost" if address is None else address.is_loopback
+
+
 def written_address(host: str) -> IPv4Address | IPv6Address | None:
     """Return the address that *host* is, in any spelling that a system's resolver reads, such as ``0x7f.1``; None: it
     is a name.

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from functools import cache
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-import anyio
-
-from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, value_of
-from pool_monitor.alerts.channels.sender import SEND_S
+from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, place_of, value_of
 from pool_monitor.alerts.channels.text import lines, subject
+from pool_monitor.alerts.channels.threaded import Threaded
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.side_thread import SideThread
+from pool_monitor.alerts.routing import Secret
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification
     from pool_monitor.alerts.routing import AppriseChannel
 
 NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[notify]'"
-_THREAD = "alerts by apprise"
-_LOGGERS = ("apprise", "requests", "urllib3", "urllib3.connectionpool")
+_LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
 
 
 class AppriseSender:
@@ -36,58 +32,43 @@ class AppriseSender:
 
     def __init__(self, channel: AppriseChannel) -> None:
         self._channel = channel
-        self._thread: SideThread | None = None
-        self._sending = False
-        try:
-            self.where = _place(value_of(channel.url))
-        except SecretMissing as error:
-            self.where = str(error)
+        self._thread = Threaded("alerts by apprise")
+        self.where = _place(channel.url)
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* once."""
-        if self._sending:
-            return Outcome("retry", "apprise has not come back since the last attempt")
-        try:
-            url = value_of(self._channel.url)
-        except SecretMissing as error:
-            return Outcome("refused", str(error))
-        self.where = _place(url)
-        if self._thread is None:
-            self._thread = SideThread(_THREAD)
-
-        def work() -> Outcome:
-            try:
-                return _send(url, notification)
-            finally:
-                self._sending = False
-
-        try:
-            with anyio.fail_after(SEND_S):
-                self._sending = True
-                return await self._thread.run(work)
-        except TimeoutError:
-            return Outcome("retry", f"not done within {SEND_S:g} s", unsure=True)
-        except ImportError:
-            return Outcome("refused", NEEDS_EXTRA)
-        except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
-            self._sending = self._sending and not isinstance(error, RuntimeError)  # no thread was to be had
-            return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
+        return await self._thread.run(lambda: self._attempt(notification))
 
     async def aclose(self) -> None:
         """End the thread."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            await thread.close()
+        await self._thread.aclose()
+
+    def _attempt(self, notification: Notification) -> Outcome:
+        quiet = _SENDING.set(True)
+        try:
+            for name in _LOGGERS:
+                logging.getLogger(name).addFilter(_unless_sending)
+            url = value_of(self._channel.url)
+            self.where = _place(Secret(url))
+            return _send(url, notification)
+        except SecretMissing as error:
+            return Outcome("refused", str(error))
+        except ImportError:
+            return Outcome("refused", NEEDS_EXTRA)
+        except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
+            return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
+        finally:
+            _SENDING.reset(quiet)
 
 
 def _send(url: str, notification: Notification) -> Outcome:
     """Send it, and wait. Raises whatever apprise raises."""
-    _keep_logs_quiet()
     import apprise
 
     asset = apprise.AppriseAsset(app_id="pool_monitor", app_desc="pool_monitor", app_url="", async_mode=False)
-    if hasattr(asset, "http_redirects"):
-        asset.http_redirects = False
+    asset.http_redirects = False
+    # With a limit of its own it uses threads that the end of the program waits for.
+    asset._service_timeout = 0.0
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
         return Outcome("refused", "its URL is none that apprise knows")
@@ -105,20 +86,21 @@ def _send(url: str, notification: Notification) -> Outcome:
     return SENT if sent else Outcome("retry", "apprise could not send it, and says no more")
 
 
-def _place(url: str) -> str:
-    """Return what people may see of *url*: which service, and 8 hexadecimal digits of its SHA-256."""
+def _place(secret: Secret) -> str:
+    """Return what people may see of a URL: which service, and 8 hexadecimal digits of its SHA-256. Reads no file."""
+    try:
+        url = "" if secret.file is not None else value_of(secret)
+    except SecretMissing as error:
+        return str(error)
+    if not url:
+        return f"the URL in {place_of(secret)}"
     scheme = cleaned(url.partition("://")[0])[:20]
     return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
 
 
-class _NotOurs(logging.Filter):
-    """Drops what libraries log in our thread: it has URLs and bodies."""
-
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
-        return not threading.current_thread().name.endswith(_THREAD)
+_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends by apprise", default=False)
 
 
-@cache
-def _keep_logs_quiet() -> None:
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_NotOurs())
+def _unless_sending(_record: logging.LogRecord) -> bool:
+    """Drop what libraries log of our messages: it has URLs and bodies."""
+    return not _SENDING.get()

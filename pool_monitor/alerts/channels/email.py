@@ -7,7 +7,6 @@ where the server offers it. A password is sent over TLS only, except to this mac
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import socket
 import ssl
@@ -22,12 +21,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from pool_monitor.alerts.channels.address_guard import is_loopback
 from pool_monitor.alerts.channels.secrets import Redactor, SecretMissing, cleaned, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.alerts.routing import Secret
+from pool_monitor.log import logger
 from pool_monitor.redaction import redact
+from pool_monitor.side_thread import SideThread
 
 if TYPE_CHECKING:
     from aiosmtplib import SMTP
@@ -39,6 +41,8 @@ NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[mail]'"
 STEP_S = 10.0
 """How long the server may take for one answer."""
 IMPLICIT_TLS_PORT = 465
+PARTLY_MAX = 3
+"""Attempts for recipients that the server puts off while others have the message."""
 _QUIT_S = 1.0
 _REASON_MAX = 256
 
@@ -52,8 +56,8 @@ class EmailSender:
         self._email = email
         digest = hashlib.sha256(",".join(email.to).encode()).hexdigest()[:8]
         self.where = f"{cut(email.host)}:{email.port} ({digest})"
-        self._accepted: tuple[str, frozenset[str]] = ("", frozenset())
-        """A notification that some have, and who: the next attempt leaves them out."""
+        self._side_thread = SideThread("alerts email")
+        self._partly = _Partly()
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* to those who do not have it yet."""
@@ -61,18 +65,13 @@ class EmailSender:
             import aiosmtplib
         except ImportError:
             return Outcome("refused", NEEDS_EXTRA)
-        try:
-            login = self._login()
-            message = message_of(notification, self._email)
-        except SecretMissing as error:
-            return Outcome("refused", str(error))
-        except ValueError:
-            return Outcome("refused", "an address of the receiver is not valid")
-        attempt = _Attempt(self._email, login)
+        attempt = _Attempt(self._email, self._side_thread)
         try:
             with anyio.fail_after(SEND_S):
                 await attempt.connect()
-                return await self._deliver(attempt, notification.id, message)
+                return await self._deliver(attempt, notification)
+        except SecretMissing as error:
+            return Outcome("refused", str(error))
         except TimeoutError as error:
             why = "the server has not answered in time" if isinstance(error, aiosmtplib.SMTPException) else ""
             return Outcome("retry", why or f"not done within {SEND_S:g} s", unsure=attempt.begun)
@@ -82,30 +81,30 @@ class EmailSender:
             attempt.close()
 
     async def aclose(self) -> None:
-        """Do nothing: each attempt closes its connection."""
+        """End the thread. Each attempt has closed its connection."""
+        await self._side_thread.close()
 
-    async def _deliver(self, attempt: _Attempt, name: str, message: bytes) -> Outcome:
-        had = self._accepted[1] if self._accepted[0] == name else frozenset()
-        missing = [address for address in self._email.to if address not in had]
+    async def _deliver(self, attempt: _Attempt, notification: Notification) -> Outcome:
+        message = message_of(notification, self._email)
         if attempt.size_limit and len(message) > attempt.size_limit:
             return Outcome("too_large", f"the server takes at most {attempt.size_limit} bytes")
+        before = self._partly if self._partly.id == notification.id else _Partly(notification.id)
+        missing = [address for address in self._email.to if address not in before.have_it]
         refused = await attempt.address(missing)
         taken = [address for address in missing if address not in refused]
-        waiting = [code for code, _ in refused.values() if code < 500]
-        reason = self._refusals(refused, attempt) if refused else ""
-        if not taken:
-            return Outcome("retry" if waiting else "refused", reason)
-        await attempt.data(message)
-        if waiting:
-            self._accepted = (name, had | frozenset(taken))
+        if taken:
+            await attempt.data(message)
+        if not refused:
+            return SENT
+        reason = self._refusals(refused, attempt)
+        now = self._partly = _Partly(notification.id, before.have_it.union(taken), before.attempts + 1)
+        later = any(code < _FOR_GOOD for code, _ in refused.values())
+        if later and (not now.have_it or now.attempts < PARTLY_MAX):
             return Outcome("retry", reason)
+        if not now.have_it:
+            return Outcome("refused", reason)
+        logger("alerts").warning("an e-mail has not reached all", receiver=self.where, reason=reason)
         return SENT._replace(reason=reason)
-
-    def _login(self) -> tuple[str, str] | None:
-        user, password = self._email.user_env, self._email.password_env
-        if user is None or password is None:
-            return None
-        return value_of(Secret(variable=user)), value_of(Secret(variable=password))
 
     def _refusals(self, refused: dict[str, tuple[int, str]], attempt: _Attempt) -> str:
         address, (code, text) = next(iter(refused.items()))
@@ -120,10 +119,11 @@ class EmailSender:
             return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
         if isinstance(error, _Refused):
             return Outcome("refused", str(error))
+        if isinstance(error, ValueError):
+            return Outcome("refused", "an address of the receiver is not valid")
         if isinstance(error, aiosmtplib.SMTPResponseException):
-            result: Result = "retry" if 400 <= error.code < 500 else "refused"
-            if error.code == _TOO_LARGE:
-                result = "too_large"
+            result: Result = "retry" if error.code < _FOR_GOOD else "refused"
+            result = "too_large" if error.code == _TOO_LARGE else result
             about = "the log-in failed: " if isinstance(error, aiosmtplib.SMTPAuthenticationError) else ""
             return Outcome(result, f"{about}answered {error.code} {attempt.clean(error.message)}"[:_REASON_MAX])
         if isinstance(error, aiosmtplib.SMTPServerDisconnected):
@@ -135,7 +135,16 @@ class EmailSender:
         return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
 
 
-_TOO_LARGE = 552
+_FOR_GOOD, _TOO_LARGE = 500, 552
+"""Codes from which on trying again does not help; of a message that is too large."""
+
+
+class _Partly(NamedTuple):
+    """A notification that some of its recipients have: the next attempt leaves them out."""
+
+    id: str = ""
+    have_it: frozenset[str] = frozenset()
+    attempts: int = 0
 
 
 class _Refused(Exception):
@@ -145,10 +154,10 @@ class _Refused(Exception):
 class _Attempt:
     """One connection, and how far it has come."""
 
-    def __init__(self, email: Email, login: tuple[str, str] | None) -> None:
-        self._email, self._login = email, login
+    def __init__(self, email: Email, side_thread: SideThread) -> None:
+        self._email, self._side_thread = email, side_thread
         self._client: SMTP | None = None
-        self._hide = Redactor((), (*(login or ()), *email.to, email.sender or ""))
+        self._hide = Redactor((), self._addresses)
         self.connected = False
         self.begun = False
         """Whether the message was sent: then it may have arrived."""
@@ -157,7 +166,8 @@ class _Attempt:
         """Connect, begin TLS, log in."""
         from aiosmtplib import SMTP
 
-        email, login = self._email, self._login
+        email, login = self._email, await self._side_thread.run(self._login)
+        self._hide = Redactor((), (*(login or ()), *self._addresses))
         implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
         client = self._client = SMTP(
             hostname=email.host,
@@ -165,7 +175,7 @@ class _Attempt:
             use_tls=implicit,
             start_tls=False,
             local_hostname=_own_name(),
-            tls_context=await anyio.to_thread.run_sync(_authorities),
+            tls_context=await self._side_thread.run(_authorities) if implicit else None,
             timeout=STEP_S,
         )
         await client.connect()
@@ -175,7 +185,7 @@ class _Attempt:
         if not implicit and email.tls != "none":
             safe = client.supports_extension("starttls")
             if safe:
-                await client.starttls()
+                await client.starttls(tls_context=await self._side_thread.run(_authorities))
                 await client.ehlo()
             elif email.tls == "starttls":
                 raise _Refused("the server offers no STARTTLS")
@@ -185,6 +195,17 @@ class _Attempt:
             if not client.supports_extension("auth"):
                 raise _Refused("the server offers no log-in")
             await client.login(*login)
+
+    def _login(self) -> tuple[str, str] | None:
+        email = self._email
+        if email.user_env is None:
+            return None
+        password = Secret(variable=email.password_env, file=email.password_file)
+        return value_of(Secret(variable=email.user_env)), value_of(password)
+
+    @property
+    def _addresses(self) -> Sequence[str]:
+        return (*self._email.to, *([] if self._email.sender is None else [self._email.sender]))
 
     @property
     def size_limit(self) -> int:
@@ -250,14 +271,6 @@ def message_of(notification: Notification, email: Email) -> bytes:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content("\n".join(lines(notification)) + "\n", cte="quoted-printable")
     return message.as_bytes()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
 
 
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")

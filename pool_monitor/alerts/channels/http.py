@@ -102,8 +102,7 @@ class HttpClient:
     """Makes the POSTs to one receiver, one at a time, and keeps the connection for the next one.
 
     The *url*, the *headers* of each message and the *key*, which `post` passes on, are read anew for each attempt.
-    Made without I/O. What may hang, as a file or the look-up of a name, is done in a
-    thread of its own.
+    Made without I/O. What may hang, as a file or the look-up of a name, is done in a thread of its own.
     """
 
     def __init__(

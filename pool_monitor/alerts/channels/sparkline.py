@@ -16,12 +16,12 @@ def sparkline(values: Sequence[float | None], width: int = 24) -> str:
     known value the text is empty.
     """
     cells = _cells(values, width)
-    known = [cell for cell in cells if cell is not None]
-    if not known:
+    some = known(cells)
+    if not some:
         return ""
-    low, span = min(known), max(known) - min(known)
+    low, span = min(some) / 2, max(some) / 2 - min(some) / 2  # halves: the whole may be beyond all numbers
     return "".join(
-        _GAP if cell is None else _STEPS[round((cell - low) / span * (len(_STEPS) - 1)) if span > 0 else 0]
+        _GAP if cell is None else _STEPS[round((cell / 2 - low) / span * (len(_STEPS) - 1)) if span > 0 else 0]
         for cell in cells
     )
 
@@ -33,5 +33,10 @@ def _cells(values: Sequence[float | None], width: int) -> list[float | None]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and abs(value) < float("inf")]
-    return sum(known) / len(known) if known else None
+    some = known(values)
+    return sum(value / len(some) for value in some) if some else None
+
+
+def known(values: Sequence[float | None]) -> list[float]:
+    """Return those of *values* that are known."""
+    return [value for value in values if value is not None and abs(value) < float("inf")]

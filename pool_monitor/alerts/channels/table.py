@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pool_monitor.alerts.channels.alertmanager_api import AlertmanagerSender
 from pool_monitor.alerts.channels.apprise import AppriseSender
 from pool_monitor.alerts.channels.email import EmailSender
 from pool_monitor.alerts.channels.file import FileSender
 from pool_monitor.alerts.channels.log import LogSender
 from pool_monitor.alerts.channels.webhook import WebhookSender
-from pool_monitor.alerts.routing import AppriseChannel, Email, FileChannel, LogChannel, Webhook
+from pool_monitor.alerts.routing import AlertmanagerApi, AppriseChannel, Email, FileChannel, LogChannel, Webhook
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.channels.sender import Sender
     from pool_monitor.alerts.routing import Receiver
 
 _SENDERS: Mapping[type, Callable[[Any], Sender]] = {
+    AlertmanagerApi: AlertmanagerSender,
     AppriseChannel: AppriseSender,
     Email: EmailSender,
     FileChannel: FileSender,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from pool_monitor.alerts.catalogue import Unit
 from pool_monitor.alerts.channels.secrets import cleaned
-from pool_monitor.alerts.channels.sparkline import sparkline
+from pool_monitor.alerts.channels.sparkline import known, sparkline
 from pool_monitor.alerts.quantity import FAMILIES, text_of
 
 if TYPE_CHECKING:
@@ -80,11 +80,16 @@ def measured(alert: ToldAlert) -> str:
 
 def trend(alert: ToldAlert) -> str:
     """Return the values up to now: ``▁▁▂▅█ from 1% to 12% in 1h``; empty: they are not known."""
-    drawn, known = sparkline(alert.values), [value for value in alert.values if value is not None]
+    drawn, some = sparkline(alert.values), known(alert.values)
     if not drawn:
         return ""
     span = f" in {text_of(alert.values_s, 's')}" if alert.values_s > 0 else ""
-    return f"{drawn} from {quantity(min(known), alert.unit)} to {quantity(max(known), alert.unit)}{span}"
+    return f"{drawn} from {quantity(min(some), alert.unit)} to {quantity(max(some), alert.unit)}{span}"
+
+
+def own_labels(alert: ToldAlert) -> str:
+    """Return what tells it from others of its rule: ``pool=text operation=chat``."""
+    return _listed(_own_labels(alert))
 
 
 def times(alert: ToldAlert) -> str:

@@ -37,6 +37,11 @@ class Agenda:
             self._times = [(group.flush_at, group.number) for group in self._ledger.each_group()]
             heapq.heapify(self._times)
 
+    def changed(self, group: Group, at: float) -> None:
+        """Something has changed in *group*: look at it now, if it does not wait for its time."""
+        if group.options.prompt:
+            self.at_once(group, at)
+
     def at_once(self, group: Group, at: float) -> None:
         """Look at *group* now."""
         group.flush_at = at

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+import msgspec
+
 from pool_monitor.alerts.delivery.digest import DIGEST, digest_words
 from pool_monitor.alerts.delivery.groups import Group
+from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import Member, Truth
 from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, ToldAlert
 from pool_monitor.alerts.delivery.reasons import Counts
@@ -153,6 +156,15 @@ def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
         values=view.values,
         values_s=view.values_s,
     )
+
+
+def firing_for(ledger: Ledger, receiver: str, look: Look) -> Iterator[ToldAlert]:
+    """Yield the alerts of which *receiver* may believe that they fire, and which do, as it was told of them."""
+    for group in ledger.each_group():
+        for fingerprint, member in ledger.members_of(group).items() if group.receiver == receiver else ():
+            if member.end is None and member.heard(group):
+                found = _told(group, Truth(fingerprint, member, "firing"), look(fingerprint))
+                yield msgspec.structs.replace(found, severity=member.said_severity or member.severity)
 
 
 def _flapping_words(view: AlertView) -> str:

@@ -18,8 +18,8 @@ from pool_monitor.alerts.delivery.explaining import Knowledge
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
-from pool_monitor.alerts.delivery.messages import AT_ONCE, Contents, Draft, Look, draft_of, state_all
-from pool_monitor.alerts.delivery.notification import Notification
+from pool_monitor.alerts.delivery.messages import AT_ONCE, Contents, Draft, Look, draft_of, firing_for, state_all
+from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
 from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page
 from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
@@ -165,6 +165,10 @@ class Notifier:
             return False
         return self._join(fingerprint, like.unheard(), target, at)
 
+    def told(self, receiver: str, look: Look) -> Iterator[ToldAlert]:
+        """Yield the alerts of which *receiver* believes that they fire, and which do, as it was told of them."""
+        return firing_for(self._ledger, receiver, look)
+
     # -- what survives a restart
 
     def take_changes(self) -> Rows:
@@ -204,7 +208,7 @@ class Notifier:
         fingerprint = one.fingerprint
         if one.to_state not in FIRING_PHASES:
             if one.from_state in FIRING_PHASES:
-                self._end(one)
+                self._end(one, at)
             return
         labels = {name: value for name, value in one.labels.items() if name != "severity"}
         starts_at = one.at
@@ -214,6 +218,7 @@ class Notifier:
                 if member.severity != one.severity:
                     member.severity = one.severity
                     self._ledger.set_member(group, fingerprint, member)
+                    self._agenda.changed(group, at)
         for target in targets_of(self._routing, one.alert, {**labels, "severity": one.severity}):
             member = Member(
                 alert=one.alert,
@@ -224,7 +229,7 @@ class Notifier:
             )
             self._join(fingerprint, member, target, at)
 
-    def _end(self, one: AlertTransition) -> None:
+    def _end(self, one: AlertTransition, at: float) -> None:
         how = End(
             at=one.at,
             reason=one.reason or ("rule_changed" if one.to_state == "pending" else ""),
@@ -235,6 +240,7 @@ class Notifier:
         self._escalations.ended(one.fingerprint)
         for group, member in self._ledger.of(one.fingerprint):
             end(self._ledger, group, one.fingerprint, member, how)
+            self._agenda.changed(group, at)
 
     def _join(self, fingerprint: str, member: Member, target: Target, at: float) -> bool:
         group = join(self._ledger, fingerprint, member, target, at)

@@ -182,9 +182,11 @@ class Outbox:
         return waiting
 
     def next_at(self, receiver: str) -> float | None:
-        """When `take` may return something next, if nothing changes; None: it will not."""
+        """When `take` may return something next, if nothing changes; None: it will not, such as while an attempt is
+        under way.
+        """
         line, contact = self._lines.get(receiver), self.contact(receiver)
-        if not line or contact.state is ReceiverPhase.GONE:
+        if not line or receiver in self._under_way or contact.state is ReceiverPhase.GONE:
             return None
         if line.new or (line.again and contact.state is ReceiverPhase.OPEN):
             return contact.blocked_until

@@ -7,14 +7,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels import sender_of
+from pool_monitor.alerts.channels.alertmanager_api import AlertmanagerSender
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import Outcome
+from pool_monitor.alerts.routing import AlertmanagerApi
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.channels import Sender
-    from pool_monitor.alerts.delivery.notification import Notification
+    from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
     from pool_monitor.alerts.routing import Receiver
 
 ATTEMPT_S = SEND_S + 5.0
@@ -35,6 +37,7 @@ class Senders:
         self._senders: dict[str, Sender] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._reminded: set[str] = set()
 
     def use(self, receivers: Mapping[str, Receiver]) -> None:
         """Send to *receivers* from now on. One that has not changed keeps its sender. One that is not among them can
@@ -54,6 +57,15 @@ class Senders:
             self._gone.discard(name)
             del self._receivers[name]
             self._close_soon(name)
+
+    def remind(self, told: Callable[[str], Iterable[ToldAlert]]) -> None:
+        """Let new senders that go on telling what fires know what their receivers were told, as *told* says."""
+        for name, receiver in self._receivers.items():
+            if isinstance(receiver.channel, AlertmanagerApi) and name not in self._reminded:
+                sender = self._sender(name)
+                self._reminded.add(name)
+                assert isinstance(sender, AlertmanagerSender)
+                sender.knows(told(name))
 
     def knows(self, name: str) -> bool:
         """Whether the receiver *name* can be sent to."""
@@ -116,6 +128,7 @@ class Senders:
     def _close_soon(self, name: str) -> None:
         """Close the sender once the attempt that it makes has ended."""
         sender, lock = self._senders.pop(name, None), self._locks.get(name)
+        self._reminded.discard(name)
         if sender is None:
             return
         task = asyncio.get_running_loop().create_task(_closed(name, sender, lock), name=f"pool_monitor alerts {name}")

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.pattern import LabelMatch
-from pool_monitor.alerts.routing import LOG, Receiver, Route
+from pool_monitor.alerts.routing import LOG, AlertmanagerApi, Receiver, Route
 from pool_monitor.alerts.rule import Matcher, MuteTime
 
 GROUP_WAIT, GROUP_INTERVAL, REPEAT_INTERVAL = 30.0, 300.0, 4 * 3600.0
 """Defaults, as Alertmanager's. Seconds."""
 GROUP_BY = ("alertname",)
+STATES_INTERVAL, NEVER = 60.0, 1e9
+"""Of a receiver that groups and repeats by itself: how often a group is looked at, and told again. Seconds."""
 
 
 class GroupOptions(NamedTuple):
@@ -24,6 +26,8 @@ class GroupOptions(NamedTuple):
     escalate_after: float | None = None
     escalate_to: str | None = None
     mute: tuple[MuteTime, ...] = ()
+    prompt: bool = False
+    """Whether a change is told when it happens, and not at the group's next time."""
 
 
 _DEFAULTS = GroupOptions()
@@ -67,7 +71,10 @@ def targets_of(routing: Routing, alertname: str, labels: Mapping[str, str]) -> S
     if routing.route is None:
         return ()
     every = {**labels, "alertname": alertname}
-    return [_target(path, receiver, options, every) for path, receiver, options in _walk(routing.route, every)]
+    return [
+        _target(path, receiver, _options(routing.receivers.get(receiver), options, every), every)
+        for path, receiver, options in _walk(routing.route, every)
+    ]
 
 
 def _walk(
@@ -93,6 +100,19 @@ def _walk(
                 break
     if not matched:
         yield path, receiver, options
+
+
+def _options(receiver: Receiver | None, options: GroupOptions, labels: Mapping[str, str]) -> GroupOptions:
+    """A running Alertmanager has groups of its own: it is told of each alert alone, at once, and its sender repeats."""
+    if receiver is None or not isinstance(receiver.channel, AlertmanagerApi):
+        return options
+    return options._replace(
+        group_by=tuple(sorted(labels.keys() - {"severity"})),
+        group_wait=0.0,
+        group_interval=STATES_INTERVAL,
+        repeat_interval=NEVER,
+        prompt=True,
+    )
 
 
 def _target(path: str, receiver: str, options: GroupOptions, labels: Mapping[str, str]) -> Target:

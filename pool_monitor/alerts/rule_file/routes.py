@@ -6,9 +6,10 @@ A value of a receiver may be a secret. No message here repeats one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
-from pool_monitor.alerts.channels.address_guard import URL_MAX, url_problem
+from pool_monitor.alerts.channels.address_guard import URL_MAX, host_problem, is_loopback, url_problem
 from pool_monitor.alerts.routing import (
     LOG,
     AlertmanagerApi,
@@ -138,12 +139,23 @@ _ADDRESS = text("an address of e-mail, such as ops@example.org", r"[^@\s]+@[^@\s
 _SERVER = text("a host and a port, such as smtp.example.org:587", r"[^\s:@/]+:[0-9]{1,5}", most=260, secret=True)
 
 
+def _needs(module: str, extra: str, fields: Fields) -> None:
+    if find_spec(module) is None:
+        fields.wrong("", f"cannot be told without the extra {extra}: pip install 'pool-monitor[{extra}]'", warning=True)
+
+
 def _email(fields: Fields) -> Email:
     host, _, port = fields.get("smtp", "localhost:25").rpartition(":")
     if not 1 <= int(port) <= 65_535:
         fields.wrong("smtp", "has a port that does not exist; needs 1 to 65535")
-    if ("user_env" in fields) is not ("password_env" in fields):
-        fields.wrong("", "has one of user_env and password_env; needs both, or none")
+    passwords = [name for name in ("password_env", "password_file") if name in fields]
+    if len(passwords) != ("user_env" in fields):
+        fields.wrong("", "needs user_env and one of password_env and password_file, or none of them")
+    if fields.get("tls") == "none" and passwords and not is_loopback(host):
+        fields.wrong("tls", "is none, and without TLS a password is never sent to another machine")
+    if problem := host_problem(host):
+        fields.wrong("smtp", problem)
+    _needs("aiosmtplib", "mail", fields)
     return Email(
         to=fields.get("to", ()),
         host=host,
@@ -151,6 +163,7 @@ def _email(fields: Fields) -> Email:
         sender=fields.get("from"),
         user_env=fields.get("user_env"),
         password_env=fields.get("password_env"),
+        password_file=fields.get("password_file"),
         tls=fields.get("tls"),
     )
 
@@ -164,6 +177,7 @@ EMAIL = Section(
         Entry("from", _ADDRESS, "The sender. Default: the first of `to`."),
         Entry("user_env", ENVIRONMENT, "The environment variable that has the user of the server."),
         Entry("password_env", ENVIRONMENT, "The environment variable that has its password."),
+        Entry("password_file", SECRET_FILE, "The file that has its password. It is read for each message."),
         Entry(
             "tls",
             choice(("starttls", "implicit", "none"), secret=True),
@@ -181,6 +195,11 @@ def _service_url(value: str) -> None:
         raise ValueError("is not a URL of apprise; needs one such as mailtos://user:password@example.org")
 
 
+def _apprise(fields: Fields) -> AppriseChannel:
+    _needs("apprise", "notify", fields)
+    return AppriseChannel(url=_secret_url(fields))
+
+
 APPRISE = Section(
     "apprise",
     "a service that apprise knows",
@@ -190,10 +209,10 @@ APPRISE = Section(
             text("a URL of apprise, such as tgram://TOKEN/CHAT", most=2048, check=_service_url),
             "The service, as apprise writes it. It is never shown.",
         ),
-        Entry("url_env", ENVIRONMENT, "The environment variable that has the URL."),
+        *_URL_KEYS[1:],
     ),
-    lambda fields: AppriseChannel(url=_secret_url(fields)),
-    one_of=("url", "url_env"),
+    _apprise,
+    one_of=tuple(key.name for key in _URL_KEYS),
     kinds="receiver of this kind",
     secret=True,
 )

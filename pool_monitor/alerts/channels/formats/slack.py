@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format, confirmed
 from pool_monitor.alerts.channels.formats.writing import encoded
-from pool_monitor.alerts.channels.text import cut, headline, measured, subject, times, trend
+from pool_monitor.alerts.channels.text import cut, headline, measured, own_labels, subject, times, trend
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
@@ -22,7 +22,7 @@ def _body(notification: Notification, _key: str) -> bytes:
     title = subject(notification)
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": cut(title, HEADER_MAX), "emoji": False}},
-        {"type": "context", "elements": [_mrkdwn(escaped(cut(_why(notification), 1000)))]},
+        {"type": "context", "elements": [_mrkdwn(escaped(cut(_why(notification), 500)))]},
     ]
     left, listed = TEXT_MAX - len(title), 0
     for alert in notification.alerts:
@@ -42,19 +42,22 @@ def _why(notification: Notification) -> str:
 
 
 def _told(alert: ToldAlert) -> str:
-    """The text of one alert: what is wrong, then its numbers. Each part is cut before it is escaped, so that no link is
-    cut in two, and all of it is shorter than `SECTION_MAX`.
+    """The text of one alert: what is wrong, then as many of its details as there is room for. A part is cut before it
+    is escaped, which makes a character at most five, so that no escape and no link is cut in two.
     """
     mark = _RESOLVED_MARK if alert.status == "resolved" else _MARKS.get(alert.severity, _UNKNOWN_MARK)
     name, _, said = cut(headline(alert), 450).partition(": ")
-    first = f"{mark} *{escaped(name)}*{f': {escaped(said)}' if said else ''}"
-    return f"{first}\n{' · '.join(_details(alert))}"
+    text, before = f"{mark} *{escaped(name)}*{f': {escaped(said)}' if said else ''}", "\n"
+    for detail in _details(alert):
+        if len(text) + len(before) + len(detail) <= SECTION_MAX:
+            text, before = f"{text}{before}{detail}", " · "
+    return text
 
 
 def _details(alert: ToldAlert) -> Iterator[str]:
-    for text in (measured(alert), trend(alert), times(alert)):
+    for text in (measured(alert), trend(alert), times(alert), own_labels(alert) if alert.summary else ""):
         if text:
-            yield escaped(cut(text, 100))
+            yield escaped(cut(text, 120))
     if alert.reason:
         yield escaped(cut(alert.reason.replace("_", " "), 50))
     if alert.acknowledged_by:
