@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import chain
+from math import inf
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -259,14 +261,18 @@ class Outbox:
 
     def debts(self) -> dict[str, Debt]:
         """What each receiver is owed, by its name."""
-        found: dict[str, Debt] = {}
-        for waiting in self._rows.values():
-            owed, parked, oldest = found.get(waiting.notification.receiver, Debt())
-            oldest = waiting.since if oldest is None else min(oldest, waiting.since)
-            gone = self.contact(waiting.notification.receiver).state is ReceiverPhase.GONE
-            parked += gone or waiting.place == "parked"
-            found[waiting.notification.receiver] = Debt(owed + 1, parked, oldest)
-        return found
+        owed, parked, oldest = Counter[str](), Counter[str](), dict[str, float]()
+        for waiting in self._rows.values():  # once a second, and there may be ten thousand
+            receiver = waiting.notification.receiver
+            owed[receiver] += 1
+            if waiting.place == "parked":
+                parked[receiver] += 1
+            if waiting.since < oldest.get(receiver, inf):
+                oldest[receiver] = waiting.since
+        gone = {name for name in owed if self.contact(name).state is ReceiverPhase.GONE}
+        return {
+            name: Debt(number, number if name in gone else parked[name], oldest[name]) for name, number in owed.items()
+        }
 
     def __len__(self) -> int:
         return len(self._rows)
