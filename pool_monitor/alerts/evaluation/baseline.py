@@ -126,7 +126,7 @@ class Baseline:
                 self._bad_s -= seconds
                 if self._bad_s <= 0:
                     self._forget_bad()
-            if not self._good.add(value, seconds):
+            if not self._good.add(value, seconds) and self._good.count != ENOUGH:  # with these, it becomes known
                 return False
         self._compute()
         return True
