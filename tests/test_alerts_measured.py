@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -155,3 +156,17 @@ async def test_an_alert_shows_what_its_value_was_before_it_began() -> None:
             assert values[0] == pytest.approx(before, abs=0.02)
             assert values[-1] > 5 * max(before, 0.01) or values[-1] == pytest.approx(0.97)
             assert len(alerts[name].values) <= POINTS
+
+
+@pytest.mark.usefixtures("no_leaks")
+async def test_what_cannot_be_read_costs_the_past_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    async with service() as made:
+        monkeypatch.setattr(type(made.monitor.metrics), "deferred_resources", fail)
+        made.host |= {"memory_ratio": 0.97}
+        await made.go_on(40)
+        [alert] = [one for one in made.monitor.snapshot().alerts if one.alertname == "HostMemory"]
+        assert {value for value in alert.values if value is not None} == {0.97}
+        assert made.monitor.alerts.view().failing == {}

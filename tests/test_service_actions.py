@@ -109,6 +109,7 @@ async def test_alerts_and_rules_can_be_read_where_no_action_is_taken():
         report = await service.alerts()
         assert [one.alertname for one in report.alerts] == ["Waiting"]
         assert [(one.from_state, one.to_state) for one in report.transitions] == [("inactive", "firing")]
+        assert [(one.name, one.channel, one.state) for one in report.receivers] == [("log", "log", "ready")]
         assert (await service.alerts(state="pending")).alerts == ()
         [rule] = await service.rules()
         assert (rule.alertname, rule.state, rule.alerts) == ("Waiting", "firing", 1)

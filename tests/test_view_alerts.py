@@ -180,6 +180,7 @@ def test_what_inhibits_an_alert_is_named() -> None:
         ("waiting", NOW - 1.0, "", "ops: waits for its group"),
         ("owed", NOW - 180.0, "connection refused", "ops: owed for 3m00s: connection refused"),
         ("owed", None, "", "ops: the message is under way"),
+        ("owed", None, "answered 503", "ops: owed: answered 503"),
         ("held_back", NOW + 12.0, "", "ops: held back by the rate limit for another 12s"),
         ("parked", NOW - 60.0, "HTTP 404", "ops: parked 1m00s ago: HTTP 404"),
         ("silenced", None, "", "ops: told nothing, silenced"),

@@ -367,6 +367,15 @@ def test_alerts_and_their_changes_are_shown() -> None:
     assert "| firing \\> firing | 31% | level | 31% of chat fail |" in shown
 
 
+def test_receivers_are_shown_with_what_has_not_arrived() -> None:
+    receivers = alert_samples.troubled()["receivers"]
+    written = text(with_alerts(receivers=receivers), width=160, zone=UTC)
+    assert "chat: open, tried again in 40s after 5 failures: HTTP 503 service unavailable" in written
+    assert "▲ parked " in written
+    assert "| pager | webhook | ▲ parked | 2 | 1 | 3m30s |" in markdown(with_alerts(receivers=receivers), zone=UTC)
+    assert "RECEIVER" not in text(with_alerts(), zone=UTC)
+
+
 def test_alerts_that_are_not_known_are_left_out() -> None:
     assert "alerts" not in text(report(), zone=UTC)
     assert "at the end: none" in text(with_alerts(alerts=(), transitions=()), zone=UTC)

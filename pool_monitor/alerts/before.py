@@ -7,7 +7,7 @@ judged a minute ago, two minutes ago, and so on. Where nothing was measured, or 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pool_monitor.alerts.catalogue import METRICS, Metric, figure_of
@@ -31,6 +31,7 @@ STEP_S, STEPS = 60.0, 15
 """The distance of two values in seconds, and how many are read."""
 PAUSE_S = 15.0
 """Least time from one reading to the next, in seconds. Alerts that begin meanwhile share one."""
+_AT_ONCE = 20  # courses between two moments at which others may work
 WAITING = 1000
 """Most alerts that wait for a reading. Those beyond have no past."""
 
@@ -98,29 +99,45 @@ class Before:
             await self._of_figure(some, figure_name, at, wall)
 
     async def _of_calls(self, begun: Sequence[Begun], length: float, at: float, wall: float) -> None:
-        values: list[list[tuple[float, float | None]]] = [[] for _ in begun]
+        courses: list[list[tuple[float, float | None]]] = [[] for _ in begun]
         for number in range(STEPS, 0, -1):
             back = STEP_S * number
             if self._metrics.since > wall - back - length * COVERED:
                 continue
-            summary = await asyncio.to_thread(self._metrics.deferred_summary(wall - back - length, wall - back))
-            for one, found in zip(begun, values, strict=True):
-                found.append((at - back, _value(one, summary, length)))
-        for one, found in zip(begun, values, strict=True):
-            one.course.precede(found)
+            summary = self._metrics.deferred_summary(wall - back - length, wall - back)
+            values = await asyncio.to_thread(_values, begun, summary, length)
+            for course, value in zip(courses, values, strict=True):
+                course.append((at - back, value))
+        await _precede(zip(begun, courses, strict=True))
 
     async def _of_figure(self, begun: Sequence[Begun], figure: str, at: float, wall: float) -> None:
         read = self._metrics.deferred_resources(wall - STEP_S * STEPS, wall - STEP_S, STEP_S, figure=figure)
         found = await asyncio.to_thread(read)
+        by_subject = {series.subject: series for series in found.series if series.figure == figure}
+        first = at - wall + found.start + found.step / 2
+        courses = []
         for one in begun:
             metric = _metric(one.rule)
             assert metric is not None
-            subject, statistic = _subject(metric, one.instance), (figure_of(metric.scope, metric.path) or ("", ""))[1]
-            for series in found.series:
-                if (series.subject, series.figure) == (subject, figure):
-                    values = series.mean if statistic == "mean" else series.high
-                    times = (at - wall + found.start + found.step * (step + 0.5) for step in range(len(values)))
-                    one.course.precede(list(zip(times, values, strict=True)))
+            series, figure_is = by_subject.get(_subject(metric, one.instance)), figure_of(metric.scope, metric.path)
+            if series is not None and figure_is is not None:
+                values = series.mean if figure_is[1] == "mean" else series.high
+                courses.append((one, [(first + found.step * step, value) for step, value in enumerate(values)]))
+        await _precede(courses)
+
+
+async def _precede(courses: Iterable[tuple[Begun, Sequence[tuple[float, float | None]]]]) -> None:
+    """Put what was before at the beginning of the courses. Others may work meanwhile."""
+    for number, (one, values) in enumerate(courses, 1):
+        one.course.precede(values)
+        if not number % _AT_ONCE:
+            await asyncio.sleep(0)
+
+
+def _values(begun: Sequence[Begun], read: Callable[[], Summary], length: float) -> list[float | None]:
+    """Return what the rules would have judged over the time of a Summary."""
+    summary = read()
+    return [_value(one, summary, length) for one in begun]
 
 
 def _metric(rule: CheckedRule) -> Metric | None:

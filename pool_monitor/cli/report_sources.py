@@ -101,6 +101,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
             figures=figures,
             transitions=changes,
             alerts=latest.alerts if latest.monitor.alerts is not None else None,
+            receivers=latest.monitor.alerts.receivers if latest.monitor.alerts is not None else (),
             resources=latest.resources if latest.resources.sampled_age is not None else None,
         ),
         steps,

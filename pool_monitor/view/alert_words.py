@@ -99,8 +99,8 @@ def statuses(alert: AlertView, now: float) -> list[str]:
         given = alert.acknowledgement
         found.append(f"acked {age(now, given.at)}" if given else "acked")
     words = {
-        "escalated": alert.escalated_at is not None,
         "parked": any(one.status == "parked" for one in alert.told),
+        "escalated": alert.escalated_at is not None,
         "silenced": alert.silenced,
         "inhibited": alert.inhibited,
         "muted": alert.muted,

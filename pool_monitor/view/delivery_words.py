@@ -118,10 +118,16 @@ def _time(words: str) -> Callable[[ToldView, float], str]:
     return lambda one, now: words if one.at is None or one.at <= now else f"{words} for another {left(now, one.at)}"
 
 
+def _owed(one: ToldView, now: float) -> str:
+    if one.at is not None:
+        return f"owed for {age(now, one.at)}"
+    return "owed" if one.reason else "the message is under way"
+
+
 _TOLD: dict[str, Callable[[ToldView, float], str]] = {
     "told": lambda one, now: "told" if one.at is None else f"told {age(now, one.at)} ago",
     "waiting": _time("waits for its group"),
-    "owed": lambda one, now: "the message is under way" if one.at is None else f"owed for {age(now, one.at)}",
+    "owed": _owed,
     "held_back": _time("held back by the rate limit"),
     "parked": lambda one, now: "parked" if one.at is None else f"parked {age(now, one.at)} ago",
 }

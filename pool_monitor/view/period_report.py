@@ -22,11 +22,12 @@ from pool_monitor.snapshot import (
     ErrorRate,
     PoolSummary,
     Range,
+    ReceiverView,
     ResourceRange,
     ResourceView,
     Summary,
 )
-from pool_monitor.view import alert_words, columns, timeline
+from pool_monitor.view import alert_words, columns, delivery_words, timeline
 from pool_monitor.view import format as fmt
 from pool_monitor.view.alert_report import change_columns, fired_alerts, fired_columns
 from pool_monitor.view.alerts_page import alert_columns
@@ -67,6 +68,8 @@ class PeriodReport(Struct, frozen=True, kw_only=True):
     """The resources and faults at the end of that time. None: they are not known."""
     alerts: tuple[AlertView, ...] | None = None
     """The alerts at the end of that time. None: they are not known."""
+    receivers: tuple[ReceiverView, ...] = ()
+    """Who was told of alerts, and what they were owed at the end of that time. Empty: nobody, or it is not known."""
     transitions: tuple[AlertTransition, ...] = ()
     """The changes of alerts in that time, the oldest first, as far as they are known."""
     figures: ResourceRange | None = None
@@ -200,6 +203,8 @@ def _alerts(report: PeriodReport, zone: tzinfo | None) -> Iterator[Element]:
     counts = [*alert_words.counted(now), *alert_words.quiet_counts(now)]
     yield Bullets([f"at the end: {', '.join(counts) or 'none'}"] if report.alerts is not None else [])
     yield Table(alert_columns(end), now)
+    yield Bullets([trouble for one in report.receivers if (trouble := delivery_words.trouble(one))])
+    yield Table(delivery_words.receiver_columns(), report.receivers)
     yield Bullets([f"in that time: {fmt.plural(len(fired), 'alert')} fired"])
     yield Table(fired_columns(end - start, zone), fired)
     if len(changes) < len(report.transitions):
