@@ -8,7 +8,9 @@ that agrees with what is true.
 1. `targets.targets_of` walks the route tree: which receivers an alert belongs to, and in which group of each.
 2. The notifier (`notifier.Notifier`) has the groups: for each member what is true and what the receiver was told. A
    group says at its own times (``group_wait``, ``group_interval``) whether there is something to tell, and why. Whoever
-   was told that an alert fires is owed its end, whatever happens in between. It makes `notification.Notification`.
+   was told that an alert fires is owed its end, whatever happens in between. It makes `notification.Notification`: for
+   each group one, or, when `rate_limit.RateLimits` holds groups back, one digest of them. An alert that nobody
+   acknowledged, and one whose receiver cannot be told, joins a group of another receiver (`escalation`).
 
    - The ledger (`ledger.Ledger`) keeps groups and members, and saves them. A group numbers its notifications, and each
      states the whole group. So a member needs two numbers to know what its receiver knows: the notification that first
@@ -18,8 +20,6 @@ that agrees with what is true.
      an attempt is under way, nothing newer is made for its group: what the receiver knows is not certain until then.
    - `aftermath` does what follows when a notification has arrived, was refused, or was given up; `reconciliation`, what
      follows when routes change or a service begins; `explaining` puts it into words for a Snapshot.
-   - The rate limit (`rate_limit`) lets groups go or holds them back, until one digest tells all of them. An alert that
-     escalates or falls back (`escalation`) joins a group of another receiver, and is a member as any other there.
 
 3. The outbox (`outbox.Outbox`) has the notifications that have not arrived: at most one for each receiver and group.
    It says which may be tried now: each receiver has a `contact.Contact`, with the pauses after failures,
