@@ -118,6 +118,8 @@ def join(ledger: Ledger, fingerprint: str, member: Member, target: Target, at: f
     group = ledger.find(target.receiver, target.group_key)
     found = None if group is None else ledger.members_of(group).get(fingerprint)
     if found is not None and group is not None:
+        if found.end is not None:
+            found.joined_as = member.joined_as  # a new life
         found.begins(member.severity, member.starts_at)
         ledger.set_member(group, fingerprint, found)
     else:
