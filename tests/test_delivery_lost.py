@@ -292,7 +292,6 @@ async def test_a_receiver_to_whom_a_message_is_too_large_gets_a_smaller_one(live
 
 # -- kills at random ----------------------------------------------------------------------------------------------
 
-SLOTS = 12
 ANSWERS = [
     *[fs.ok()] * 12,
     fs.status(503, retry_after="0"),
@@ -304,20 +303,21 @@ ANSWERS = [
 
 
 class Storm:
-    """Alerts that fire, change their level and end, at random. Each has one life: what flaps is held firing."""
+    """Alerts that change their level again and again, and others that fire once and end. What flaps would be held."""
 
     def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-        self._stages = dict.fromkeys(range(SLOTS), 0)
-        self.values: dict[str, float] = {}
+        self._chance, self._lives = chance, 0
+        self.values = {f"p{number}": 15.0 for number in range(8)}
         """By pool, of those that fire or have just ended."""
 
     def step(self) -> dict[str, float]:
         self.values = {pool: value for pool, value in self.values.items() if value}
-        for slot in self._chance.sample(range(SLOTS), 4):
-            life, stage = divmod(self._stages[slot], 3)
-            self._stages[slot] += 1
-            self.values[f"p{slot}-{life}"] = 0.0 if stage == 2 else self._chance.choice([15.0, 25.0])
+        for number in self._chance.sample(range(8), 3):
+            self.values[f"p{number}"] = self._chance.choice([15.0, 25.0])
+        if self._chance.random() < 0.5:
+            self.values |= {pool: 0.0 for pool in self.values if pool.startswith("q")}
+            self._lives += 1
+            self.values[f"q{self._lives}"] = self._chance.choice([15.0, 25.0])
         return self.values
 
 
