@@ -180,7 +180,7 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_a_folder_that_is_missing_is_told(tmp_path: Path):
     outcome = (await appended(tmp_path / "none" / "told.jsonl"))[0]
     assert outcome.result == "retry"
-    assert "No such file" in outcome.reason
+    assert outcome.reason == "cannot be written: No such file or directory"
 
 
 async def test_a_disk_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

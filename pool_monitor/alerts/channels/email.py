@@ -7,6 +7,7 @@ where the server offers it. A password is sent over TLS only, except to this mac
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -316,4 +317,8 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
 
 
 def _strerror(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+    """Return what the system says of an error. asyncio puts addresses into its text."""
+    if not isinstance(error, OSError):
+        return type(error).__name__
+    known = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+    return known or type(error).__name__

@@ -129,7 +129,13 @@ class HttpClient:
                 await self._exchange(attempt, request)
         except Exception as error:  # noqa: BLE001 - whatever a receiver sends costs this attempt alone
             await self._disconnect()
-            outcome = _failed(error, attempt) if attempt.answer is None else judge(attempt.answer, time.time())
+            answer = attempt.answer
+            outcome = unanswered(error, begun=attempt.begun) if answer is None else judge(answer, time.time())
+        except BaseException:
+            # A request that is cancelled may keep its place in httpcore's pool, and there is one place.
+            with anyio.CancelScope(shield=True):
+                await self._disconnect()
+            raise
         else:
             assert attempt.answer is not None
             outcome = judge(attempt.answer, time.time())
@@ -256,8 +262,12 @@ class Unsendable(Exception):
     """A request that cannot be made. The text says why, and has nothing secret."""
 
 
-def _failed(error: Exception, attempt: _Attempt) -> Outcome:
-    """Return what came of an attempt that ended without an answer."""
+def unanswered(error: Exception, *, begun: bool) -> Outcome:
+    """Return what came of an attempt that *error* ended before there was an answer. *begun*: the receiver may have
+    something of the request.
+    """
+    import httpcore
+
     cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
     if isinstance(error, Unsendable | SecretMissing):
         return Outcome("refused", str(error))
@@ -265,18 +275,18 @@ def _failed(error: Exception, attempt: _Attempt) -> Outcome:
         return Outcome("refused", f"its address {error}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
-    if isinstance(error, httpcore.TimeoutException) and not attempt.begun:
+    if isinstance(error, httpcore.TimeoutException) and not begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
-    if isinstance(error, httpcore.NetworkError) and not attempt.begun:
+    if isinstance(error, httpcore.NetworkError) and not begun:
         return Outcome("retry", f"cannot be connected to: {_words(cause)}")
     if isinstance(error, TimeoutError):
-        return Outcome("retry", f"not done within {SEND_S:g} s", unsure=attempt.begun)
+        return Outcome("retry", f"not done within {SEND_S:g} s", unsure=begun)
     if isinstance(error, httpcore.TimeoutException):
         return Outcome("retry", f"no answer within {STEP_S:g} s", unsure=True)
     if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
         return Outcome("retry", "the connection ended without an answer of HTTP", unsure=True)
     # A defect of ours or of a library, whose text may hold anything.
-    return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
+    return Outcome("retry", f"failed with {type(error).__name__}", unsure=begun)
 
 
 def _words(error: OSError | None) -> str:

@@ -29,10 +29,8 @@ class LogSender:
         resolved = notification.resolved + notification.firing - len(listed) - firing
         if firing or resolved or not listed:
             write = logger("alerts").warning if firing else logger("alerts").info
-            counts = {"firing": firing, "resolved": resolved}
-            write(
-                "notification: more alerts", **counts, group=cut(notification.group_key), why=cut(notification.reason)
-            )
+            about = {"group": cut(notification.group_key), "why": cut(notification.reason)}
+            write("notification: more alerts", firing=firing, resolved=resolved, **about)
         return SENT
 
     async def aclose(self) -> None:
