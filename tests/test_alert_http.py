@@ -420,3 +420,8 @@ async def test_a_secret_that_is_replaced_is_used_at_once(tmp_path: Path) -> None
         assert client.where.startswith(f"http://127.0.0.1:{server.port} (")
         await client.aclose()
     assert [one.path for one in server.requests] == ["/old", "/new"]
+
+
+async def test_a_redirect_to_a_host_that_is_named_as_the_secret_does_not_show_it() -> None:
+    outcome = await outcome_of(fault.moved(f"https://{SECRET}.example/"))
+    assert outcome.reason == "answered 301: moved to https://***.example, and is not followed"
