@@ -81,7 +81,6 @@ class Aftermath:
                             yield
                 else:
                     yield from self._clear(group, given_up=what == "lost")
-                    yield
             self._to_do.popleft()
             yield
 
