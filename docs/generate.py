@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric, Unit
 from pool_monitor.alerts.defaults import default_rules as rules_of_the_package
+from pool_monitor.alerts.delivery.contact import CONTACT
 from pool_monitor.alerts.lifecycle import LIFE
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.alerts.rule import (
@@ -81,6 +82,11 @@ def breaker() -> str:
 def alert_life() -> str:
     """Return the transitions of an alert."""
     return _diagram(LIFE)
+
+
+def receiver() -> str:
+    """Return the states of a receiver of alerts."""
+    return _diagram(CONTACT)
 
 
 def modes() -> str:
@@ -284,6 +290,7 @@ GENERATED = {
     "lifecycle": lifecycle,
     "modes": modes,
     "alert_life": alert_life,
+    "receiver": receiver,
     "default_rules": default_rules,
     "pool_config": pool_config,
     "monitor_config": monitor_config,

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from pool_monitor.alerts.catalogue import Unit
-from pool_monitor.alerts.channels.secrets import cleaned
 from pool_monitor.alerts.channels.sparkline import known, sparkline
 from pool_monitor.alerts.quantity import FAMILIES, text_of
+from pool_monitor.answers import cleaned
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
