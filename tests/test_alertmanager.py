@@ -151,7 +151,7 @@ async def test_after_a_restart_of_ours_it_goes_on(tmp_path: Path, often: None) -
         await sender.aclose()
         before = await here.ends_at()
         sender = here.sender()
-        sender.knows([told()])
+        assert [*sender.knowing([told()])]
         while await here.ends_at() == before:
             await asyncio.sleep(0.05)
         assert not any(map(resolved, here.told))

@@ -129,10 +129,19 @@ async def test_when_nothing_fires_and_nothing_has_just_ended_nothing_is_posted(m
 
 async def test_what_an_earlier_sender_has_told_is_posted_at_once():
     async with FaultServer() as server, sending_to(server) as sender:
-        sender.knows([told(1), told(2)])
+        assert [*sender.knowing([told(1), told(2)])] == [None, None]
         body = (await server.received(PATH))[0].json
     assert [one["labels"]["operation"] for one in body] == ["summarize1", "summarize2"]
     assert all(map(fires, body))
+
+
+async def test_a_sender_that_was_closed_while_it_was_told_posts_nothing():
+    async with FaultServer() as server, sending_to(server) as sender:
+        knowing = sender.knowing([told(1), told(2)])
+        next(knowing)
+        await sender.aclose()
+        assert [*knowing] == [None]
+        assert sender._repeating is None
 
 
 async def test_a_repeat_that_fails_is_logged_once_and_tried_again(

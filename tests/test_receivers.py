@@ -181,12 +181,11 @@ async def test_a_new_sender_is_reminded_once_of_what_fires():
 
         senders = Senders()
         senders.use(receivers)
-        senders.remind(known)
-        senders.remind(known)
+        assert [*senders.reminding(known), *senders.reminding(known)] == [None]
         assert asked == ["am"]
         assert len(await server.received("/one/api/v2/alerts")) == 1
         senders.use({**receivers, "am": Receiver(name="am", channel=AlertmanagerApi(url=Secret(server.url("/two"))))})
-        senders.remind(known)
+        assert [*senders.reminding(known)] == [None]
         assert asked == ["am", "am"]
         assert len(await server.received("/two/api/v2/alerts")) == 1
         await senders.close()

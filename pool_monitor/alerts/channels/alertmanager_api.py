@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -72,17 +72,20 @@ class AlertmanagerSender:
         """Those of what fires, by fingerprint."""
         self._one_at_a_time = asyncio.Lock()
         self._repeating: asyncio.Task[None] | None = None
-        self._failing = False
+        self._failing = self._closed = False
 
     @property
     def where(self) -> str:
         """Where alerts go, as people may see it."""
         return self._client.where
 
-    def knows(self, alerts: Iterable[ToldAlert]) -> None:
-        """Go on telling that *alerts* fire: Alertmanager was told so before this sender was made."""
+    def knowing(self, alerts: Iterable[ToldAlert]) -> Iterator[None]:
+        """Go on telling that *alerts* fire: Alertmanager was told so before this sender was made. In steps: others may
+        work at each.
+        """
         for alert in alerts:
             self._take(alert)
+            yield
         self._begin_to_repeat(at_once=True)
 
     async def send(self, notification: Notification) -> Outcome:
@@ -103,6 +106,7 @@ class AlertmanagerSender:
 
     async def aclose(self) -> None:
         """Post nothing more, and close the connection."""
+        self._closed = True
         repeating, self._repeating = self._repeating, None
         if repeating is not None:
             repeating.cancel()
@@ -134,7 +138,7 @@ class AlertmanagerSender:
         self._news.pop(labels, None)
 
     def _begin_to_repeat(self, *, at_once: bool = False) -> None:
-        if self._states and (self._repeating is None or self._repeating.done()):
+        if self._states and not self._closed and (self._repeating is None or self._repeating.done()):
             self._repeating = asyncio.get_running_loop().create_task(
                 self._repeat(0.0 if at_once else AGAIN_S), name="pool_monitor alerts to Alertmanager"
             )

@@ -92,7 +92,7 @@ class Delivery:
         yield from self._accounts.settling(transitions, alerts, look, self._now())
         self._senders.forget(self._accounts.owed)
         if self._courier is not None:
-            self._senders.remind(lambda receiver: self._accounts.notifier.told(receiver, look))
+            yield from self._senders.reminding(lambda receiver: self._accounts.notifier.told(receiver, look))
         self._set_timer()
 
     def rows(self, *, whole: bool) -> Rows:

@@ -161,7 +161,7 @@ def _told(group: Group, truth: Truth, view: AlertView | None) -> ToldAlert:
 def firing_for(ledger: Ledger, receiver: str, look: Look) -> Iterator[ToldAlert]:
     """Yield the alerts of which *receiver* may believe that they fire, and which do, as it was told of them."""
     for group in ledger.each_group():
-        for fingerprint, member in ledger.members_of(group).items() if group.receiver == receiver else ():
+        for fingerprint, member in list(ledger.members_of(group).items()) if group.receiver == receiver else ():
             if member.end is None and member.heard(group):
                 found = _told(group, Truth(fingerprint, member, "firing"), look(fingerprint))
                 yield msgspec.structs.replace(found, severity=member.said_severity or member.severity)

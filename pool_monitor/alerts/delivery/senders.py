@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels import sender_of
@@ -58,14 +58,17 @@ class Senders:
             del self._receivers[name]
             self._close_soon(name)
 
-    def remind(self, told: Callable[[str], Iterable[ToldAlert]]) -> None:
-        """Let new senders that go on telling what fires know what their receivers were told, as *told* says."""
-        for name, receiver in self._receivers.items():
+    def reminding(self, told: Callable[[str], Iterable[ToldAlert]]) -> Iterator[None]:
+        """Let new senders that go on telling what fires know what their receivers were told, as *told* says. In steps:
+        others may work at each.
+        """
+        for name, receiver in list(self._receivers.items()):
             if isinstance(receiver.channel, AlertmanagerApi) and name not in self._reminded:
                 sender = self._sender(name)
-                self._reminded.add(name)
                 assert isinstance(sender, AlertmanagerSender)
-                sender.knows(told(name))
+                yield from sender.knowing(told(name))
+                if self._senders.get(name) is sender:
+                    self._reminded.add(name)
 
     def knows(self, name: str) -> bool:
         """Whether the receiver *name* can be sent to."""
