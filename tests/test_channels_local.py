@@ -206,7 +206,7 @@ async def test_the_log_has_a_line_for_each_alert_and_counts_the_rest(caplog: pyt
     assert len(caplog.records) == LISTED + 1
     first, last = caplog.records[0], caplog.records[-1]
     assert first.levelno == logging.WARNING
-    for part in ("alert firing", "12% of summarize0 fail", "value 12%, bound 5%", "▁▁·▂▄█", "since 2026"):
+    for part in ("notification: alert firing", "12% of summarize0 fail", "value 12%, bound 5%", "▁▁·▂▄█", "since 2026"):
         assert part in first.getMessage()
     assert "firing=5 resolved=1" in last.getMessage()
 

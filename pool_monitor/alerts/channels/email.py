@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
-from pool_monitor.alerts.channels.secrets import Redactor, SecretMissing, cleaned, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.alerts.routing import Secret
+from pool_monitor.answers import Redactor, cleaned
 from pool_monitor.log import logger
 from pool_monitor.redaction import redact
 from pool_monitor.side_thread import SideThread

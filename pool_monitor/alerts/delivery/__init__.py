@@ -10,7 +10,9 @@ that agrees with what is true.
    group says at its own times (``group_wait``, ``group_interval``) whether there is something to tell, and why. Whoever
    was told that an alert fires is owed its end, whatever happens in between. It makes `notification.Notification`.
 3. The outbox (`outbox.Outbox`) has the notifications that have not arrived: at most one for each receiver and group.
-   It says which may be tried now: pauses after failures, ``Retry-After``, the breaker, the rate limit.
+   It says which may be tried now: each receiver has a `contact.Contact`, with the pauses after failures,
+   ``Retry-After`` and the breaker. `accounts.Accounts` keeps the notifier and the outbox in agreement: what arrives, is
+   parked or lost becomes known to the groups.
 4. All of this is pure: time is passed in, and nothing waits. What changes is stored in the state file in the same
    transaction as the changes of the alerts, before anything is sent.
 5. The courier (`courier.Courier`) tries what may be tried, with a *sender* for each receiver (`alerts/channels/`). A

@@ -81,6 +81,7 @@ class Aftermath:
                             yield
                 else:
                     yield from self._clear(group, given_up=what == "lost")
+                    yield
             self._to_do.popleft()
 
     def _clear(self, group: Group, *, given_up: bool) -> Iterator[None]:
