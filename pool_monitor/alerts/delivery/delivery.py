@@ -114,7 +114,9 @@ class Delivery:
         after = self._accounts.outbox.contact(receiver).state
         self._counts[receiver, outcome.result == "sent"] += 1
         if after in _OUT and before not in _OUT:
-            logger("alerts").warning("a receiver cannot be told", receiver=receiver, state=after, reason=outcome.reason)
+            logger("alerts").warning(
+                "a receiver cannot be told", receiver=receiver, state=after.value, reason=outcome.reason
+            )
         elif after is ReceiverPhase.READY and before in _OUT:
             logger("alerts").info("a receiver is told again", receiver=receiver)
         ALERT_NOTIFY.event.emit(*self._event(tried, outcome, took_ns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
@@ -117,6 +118,8 @@ class Outbox:
         self._rows, self._contacts = SavedRows(Owed), SavedRows(Contact)
         self._sizes: dict[str, int] = {}
         self._bytes = 0
+        self._expires_at = -math.inf  # nothing expires before
+        self._debts: dict[str, Debt] | None = None  # None: not known
         self._lines: dict[str, _Line] = {}
         self._unreleased: dict[str, None] = {}
         self._under_way: dict[str, str] = {}  # the id of the notification by receiver
@@ -137,6 +140,7 @@ class Outbox:
         contact = self.contact(notification.receiver)
         cannot = self._unreachable(fitting, contact, at)
         # As it is read after a restart, so that each attempt sends the same: a whole number may become a float.
+        self._expires_at = min(self._expires_at, fitting.expires_at)
         stored = msgspec.json.decode(msgspec.json.encode(fitting), type=Owed)
         self._set(key, msgspec.structs.replace(stored, passed_on=cannot))
         self._unreleased[key] = None
@@ -152,7 +156,11 @@ class Outbox:
 
     def expire(self, at: float) -> list[Notification]:
         """Give up what is too old, and return it."""
-        return self._give_up(key for key, waiting in self._rows.items() if waiting.expires_at <= at)
+        if at < self._expires_at:
+            return []
+        given_up = self._give_up(key for key, waiting in self._rows.items() if waiting.expires_at <= at)
+        self._expires_at = min((waiting.expires_at for waiting in self._rows.values()), default=math.inf)
+        return given_up
 
     def give_up(self, receiver: str) -> list[Notification]:
         """Give up what *receiver* is owed, because it is not known any more, and return it."""
@@ -202,6 +210,7 @@ class Outbox:
         """
         receiver, key = tried.notification.receiver, _key(tried.notification)
         self._under_way.pop(receiver, None)
+        self._debts = None
         before, now = self._rows.get(key), self.contact(receiver)
         mine = before if before is not None and before.notification.id == tried.notification.id else None
         if outcome.result == "too_large" and mine is not None and (less := smaller(mine.notification)) is not None:
@@ -231,6 +240,7 @@ class Outbox:
     def try_now(self, receiver: str, at: float) -> bool:
         """Try everything that *receiver* is owed at once, whatever it has answered. False: it is owed nothing."""
         self._contacts[receiver] = self.contact(receiver).changed()
+        self._debts = None
         self._all_again(receiver, at)
         line = self._lines.get(receiver)
         return bool(line)
@@ -257,8 +267,10 @@ class Outbox:
         """How it stands with *receiver*."""
         return self._contacts.get(receiver) or _NEW
 
-    def debts(self) -> dict[str, Debt]:
+    def debts(self) -> Mapping[str, Debt]:
         """What each receiver is owed, by its name."""
+        if self._debts is not None:
+            return self._debts
         found: dict[str, Debt] = {}
         for waiting in self._rows.values():
             owed, parked, oldest = found.get(waiting.notification.receiver, Debt())
@@ -266,6 +278,7 @@ class Outbox:
             gone = self.contact(waiting.notification.receiver).state is ReceiverPhase.GONE
             parked += gone or waiting.place == "parked"
             found[waiting.notification.receiver] = Debt(owed + 1, parked, oldest)
+        self._debts = found
         return found
 
     def __len__(self) -> int:
@@ -362,12 +375,14 @@ class Outbox:
         return waiting
 
     def _set(self, key: str, waiting: Owed) -> None:
+        self._debts = None
         self._rows[key] = waiting
         size = len(key) + len(msgspec.json.encode(waiting))
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 
     def _drop(self, key: str, waiting: Owed) -> None:
+        self._debts = None
         del self._rows[key]
         self._bytes -= self._sizes.pop(key)
         self._unreleased.pop(key, None)
