@@ -266,8 +266,6 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
     """Return what came of an attempt that *error* ended before there was an answer. *begun*: the receiver may have
     something of the request.
     """
-    import httpcore
-
     cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
     if isinstance(error, Unsendable | SecretMissing):
         return Outcome("refused", str(error))
