@@ -66,7 +66,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Say what the rules in the file RULES would have done, from what a service has recorded in its history STORE.db:
-    how often each would have fired, for how long, how often it would have flapped.
+    how often each would have fired, for how long, how often it would have flapped. If the file has a route: also how
+    many messages each receiver would have got.
 
     The engine of the service runs over what the service has read, so the same rules do the same again. It begins with
     the first record, also with --from, so that timers and baselines are what they were.

@@ -266,8 +266,11 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
     """Return what came of an attempt that *error* ended before there was an answer. *begun*: the receiver may have
     something of the request.
     """
+<<<<<<< HEAD
     import httpcore
 
+=======
+>>>>>>> 1141f67b54a4b659e1ac2d955c92a552d909f136
     cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
     if isinstance(error, Unsendable | SecretMissing):
         return Outcome("refused", str(error))

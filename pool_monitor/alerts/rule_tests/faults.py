@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from pool_monitor.alerts.channels.http import CONNECT_S, STEP_S, Answer, judged, unanswered
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
 from pool_monitor.alerts.rehearsal import Upshot
 from pool_monitor.alerts.rule_tests.suite import Fault
 
-WITHOUT_ANSWER: Mapping[str, tuple[str, bool, float]] = {
-    "timeout": ("ReadTimeout", True, STEP_S),
-    "reset": ("ReadError", True, 0.0),
-    "unreachable": ("ConnectTimeout", False, CONNECT_S),
-}
-"""Attempts that get no answer: the error of httpcore, whether the request was sent, and after how many seconds."""
+WITHOUT_ANSWER = ("timeout", "reset", "unreachable")
+"""What an attempt is called that gets no answer."""
 _SLACK = 1e-6
 
 
@@ -22,6 +17,8 @@ def answered(status: int, retry_after: float | None) -> Outcome:
     """Return what an answer with an HTTP *status* means, and the seconds of its ``Retry-After``, as a webhook judges
     it.
     """
+    from pool_monitor.alerts.channels.http import Answer, judged
+
     headers = {} if retry_after is None else {"retry-after": f"{retry_after:.0f}"}
     return judged(Answer(status, headers, ""), 0.0)
 
@@ -30,8 +27,13 @@ def broken(word: str) -> Upshot:
     """Return what comes of an attempt that gets no answer, as a webhook judges it. *word*: of `WITHOUT_ANSWER`."""
     import httpcore
 
-    name, begun, after = WITHOUT_ANSWER[word]
-    return Upshot(unanswered(getattr(httpcore, name)(), begun=begun), after)
+    from pool_monitor.alerts.channels.http import CONNECT_S, STEP_S, unanswered
+
+    if word == "unreachable":
+        return Upshot(unanswered(httpcore.ConnectTimeout(), begun=False), CONNECT_S)
+    if word == "timeout":
+        return Upshot(unanswered(httpcore.ReadTimeout(), begun=True), STEP_S)
+    return Upshot(unanswered(httpcore.ReadError(), begun=True))
 
 
 def answers(faults: Sequence[Fault], start: float) -> Callable[[Notification, float], Upshot]:
