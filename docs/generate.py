@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric, Unit
 from pool_monitor.alerts.defaults import default_rules as rules_of_the_package
+from pool_monitor.alerts.delivery.contact import CONTACT
 from pool_monitor.alerts.lifecycle import LIFE
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.alerts.rule import (
@@ -36,7 +37,16 @@ from pool_monitor.alerts.rule_file.bounds import LEVEL, RELATIVE
 from pool_monitor.alerts.rule_file.fields import Section
 from pool_monitor.alerts.rule_file.file import file_section
 from pool_monitor.alerts.rule_file.kinds import CONDITION
-from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
+from pool_monitor.alerts.rule_file.routes import (
+    ALERTMANAGER,
+    APPRISE,
+    EMAIL,
+    HEADER,
+    INHIBITION,
+    RECEIVER,
+    ROUTE,
+    WEBHOOK,
+)
 from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
 from pool_monitor.alerts.rule_file.shape import leaves
 from pool_monitor.config import MonitorConfig, PoolConfig
@@ -49,7 +59,7 @@ from pool_monitor.state_machine import StateMachine
 
 RULE_FILE = (
     *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
-    *(WEBHOOK, HEADER, EMAIL, ALERTMANAGER, INHIBITION),
+    *(WEBHOOK, HEADER, EMAIL, ALERTMANAGER, APPRISE, INHIBITION),
 )
 """The sections of a rule file, in the order of the reference."""
 ROOT = Path(__file__).parent.parent
@@ -72,6 +82,11 @@ def breaker() -> str:
 def alert_life() -> str:
     """Return the transitions of an alert."""
     return _diagram(LIFE)
+
+
+def receiver() -> str:
+    """Return the states of a receiver of alerts."""
+    return _diagram(CONTACT)
 
 
 def modes() -> str:
@@ -275,6 +290,7 @@ GENERATED = {
     "lifecycle": lifecycle,
     "modes": modes,
     "alert_life": alert_life,
+    "receiver": receiver,
     "default_rules": default_rules,
     "pool_config": pool_config,
     "monitor_config": monitor_config,

@@ -179,7 +179,7 @@ class _Stderr(logging.Handler):
 def _write_now(stream: TextIO, text: str) -> bool:
     """Write *text* without waiting. Return whether all of it was written."""
     for start in range(0, len(text), _PIECE):
-        if not _is_writable(stream):
+        if not is_writable(stream):
             return False
         piece = text[start : start + _PIECE]
         try:
@@ -191,7 +191,7 @@ def _write_now(stream: TextIO, text: str) -> bool:
     return True
 
 
-def _is_writable(stream: TextIO) -> bool:
+def is_writable(stream: TextIO) -> bool:
     """Whether *stream* can be written without waiting: there is room, and its reader exists."""
     poll = select.poll()
     try:

@@ -141,7 +141,7 @@ def test_alertmanagers_common_labels_are_those_that_all_alerts_have() -> None:
     assert same["commonLabels"] == {
         "alertname": "FailingCalls", "pool": "text", "severity": "critical",
     }  # fmt: skip
-    assert same["commonAnnotations"] == {}
+    assert set(same["commonAnnotations"]) == {"runbook"}
     mixed = body_of("alertmanager", notification(told(1), told(2, labels={"pool": "other"}, severity="warning")))
     assert mixed["commonLabels"] == {"alertname": "FailingCalls"}
     assert body_of("alertmanager", KINDS["empty"])["commonLabels"] == {}

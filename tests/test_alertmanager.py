@@ -108,7 +108,7 @@ def now() -> float:
 
 
 async def test_what_is_not_repeated_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alertmanager_api, "ENDS_AFTER_S", 0.5)
+    monkeypatch.setattr(alertmanager_api, "ENDS_AFTER_S", 1.5)
     async with rig(tmp_path) as here:
         sender = here.sender()
         await sender.send(notification())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -187,6 +189,22 @@ async def test_a_missing_variable_is_refused_in_words(monkeypatch: pytest.Monkey
     assert outcome == Outcome("refused", "the environment variable SMTP_PASSWORD is not set")
 
 
+@pytest.mark.parametrize("answer", ["250 OK", "554 no", "451 later", "disconnect"])
+@pytest.mark.parametrize("password", [PASSWORD, "wrong-canary"])
+async def test_a_password_is_in_no_log_and_no_outcome(
+    answer: str, password: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("SMTP_PASSWORD", password)
+    answers = [f"{answer} {password}"]
+    async with mail_server(auth_require_tls=False, data=answers) as server, sender(server, **LOGIN) as made:
+        outcome = await made.send(notification())
+        shown = f"{outcome} {made.where}"
+    ours = "".join(record.getMessage() for record in caplog.records if not record.name.startswith("mail"))
+    for form in (password, base64.b64encode(password.encode()).decode(), USER):
+        assert form not in shown + ours
+
+
 # -- what the server says ---------------------------------------------------------------------------------------------
 
 
@@ -251,7 +269,7 @@ async def test_a_server_that_is_not_there_is_tried_again():
     outcome = await sent(1)
     assert outcome.result == "retry"
     assert not outcome.unsure
-    assert outcome.reason.startswith("cannot be connected to: ")
+    assert outcome.reason == "cannot be connected to: Connection refused"
 
 
 @pytest.mark.parametrize("address", ["ops@exämple.org", "öps@example.org", "a,b@example.org", "a\x00b@x.y"])

@@ -180,7 +180,7 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_a_folder_that_is_missing_is_told(tmp_path: Path):
     outcome = (await appended(tmp_path / "none" / "told.jsonl"))[0]
     assert outcome.result == "retry"
-    assert "No such file" in outcome.reason
+    assert outcome.reason == "cannot be written: No such file or directory"
 
 
 async def test_a_disk_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -206,7 +206,7 @@ async def test_the_log_has_a_line_for_each_alert_and_counts_the_rest(caplog: pyt
     assert len(caplog.records) == LISTED + 1
     first, last = caplog.records[0], caplog.records[-1]
     assert first.levelno == logging.WARNING
-    for part in ("alert firing", "12% of summarize0 fail", "value 12%, bound 5%", "▁▁·▂▄█", "since 2026"):
+    for part in ("notification: alert firing", "12% of summarize0 fail", "value 12%, bound 5%", "▁▁·▂▄█", "since 2026"):
         assert part in first.getMessage()
     assert "firing=5 resolved=1" in last.getMessage()
 

@@ -121,6 +121,19 @@ def test_a_reload_may_change_when_and_to_whom_it_goes() -> None:
     assert desk.escalations.next_at is None
 
 
+def test_alerts_that_come_and_go_leave_nothing_behind() -> None:
+    desk = Desk()
+    for number in range(2000):
+        desk.fire(at=AT + number)
+        desk.escalations.ended("a")
+    assert len(desk.escalations._times) <= 100
+    assert desk.escalations.next_at is None
+    for _ in range(300):
+        desk.escalations.begin_again()
+        desk.fire()
+    assert len(desk.escalations._times) == 1
+
+
 def test_after_a_restart_what_has_escalated_does_not_again() -> None:
     for first in (True, False):
         desk = Desk()

@@ -13,10 +13,12 @@ from pool_monitor.alerts.delivery.rate_limit import (
     DIGEST_EVERY,
     PER_SECOND,
     QUIET,
+    STATES_MAX,
     RateLimits,
     Ration,
     is_limited,
     is_page,
+    states_ration,
 )
 from pool_monitor.alerts.routing import LOG, AlertmanagerApi, Receiver, Secret, Webhook
 
@@ -157,6 +159,14 @@ def test_no_group_waits_for_ever_and_no_minute_has_too_many_messages(
     assert not (page and digests)
     assert all(b - a >= DIGEST_EVERY - 1e-3 for a, b in pairwise(digests))
     assert all(sum(start <= one < start + 60.0 - 1e-3 for one in sent) <= 2 * BURST for start in sent)
+
+
+def test_a_running_alertmanager_takes_what_it_can_and_leaves_room_for_others() -> None:
+    assert states_ration(STATES_MAX, 0, AT) == Ration(STATES_MAX)
+    found = states_ration(10_000, STATES_MAX - 1, AT)
+    assert (found.single, found.digest) == (1, False)
+    assert found.next_at is not None
+    assert states_ration(1, STATES_MAX + 5, AT).single == 0
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pool_monitor.alerts.delivery import outbox as outbox_module
 from pool_monitor.alerts.delivery.contact import (
+    CONTACT,
     OPEN_S,
     OPENS_AFTER,
     PROBE_AGAIN_S,
     PROBE_S,
-    RECEIVER,
     RETRY_AFTER_JITTER,
     RETRY_AFTER_MAX_S,
     Contact,
@@ -366,7 +366,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_named() -> None:
     rows["another key"] = rows[second]
     outbox = Outbox()
     found, refused = outbox.restore({"outbox": rows, "receivers": {"ops": b"[]"}}, AT)
-    assert [one.group_key for one in found] == ["b"]
+    assert [one.notification.group_key for one in found] == ["b"]
     assert len(refused) == 3
 
 
@@ -430,10 +430,10 @@ def drained(outbox: Outbox, at: float) -> Iterator[Notification]:
 def test_each_state_has_a_name_that_people_see_and_can_be_left() -> None:
     assert {phase.value for phase in ReceiverPhase} == set(get_args(ReceiverState))
     for phase in ReceiverPhase:
-        assert ReceiverPhase.READY in RECEIVER.reachable(phase)
-        assert phase in RECEIVER.reachable(ReceiverPhase.READY)
+        assert ReceiverPhase.READY in CONTACT.reachable(phase)
+        assert phase in CONTACT.reachable(ReceiverPhase.READY)
 
 
 def test_one_that_is_gone_is_left_by_a_change_only() -> None:
     with pytest.raises(IllegalTransition):
-        RECEIVER.step(ReceiverPhase.GONE, "sent")
+        CONTACT.step(ReceiverPhase.GONE, "sent")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.targets import Routing
-from pool_monitor.alerts.routing import LogChannel, Receiver, Route
+from pool_monitor.alerts.routing import AlertmanagerApi, LogChannel, Receiver, Route, Secret
 from pool_monitor.alerts.rule import Matcher
 from tests.helpers.gates import in_gates
 from tests.helpers.storm import Storm
@@ -157,6 +157,21 @@ def test_a_receiver_that_is_down_is_not_flooded_when_it_works_again() -> None:
     assert sum(one.resolved for one in storm.of("ops")) == 200
 
 
+def test_an_alertmanager_that_is_down_leaves_room_in_the_outbox_and_learns_everything_later() -> None:
+    api = Receiver(name="am", channel=AlertmanagerApi(url=Secret("http://am")))
+    storm = Storm(Routing(Route(receiver="am"), {"am": api}), arrives=lambda _: False)
+    for number in range(1100):
+        storm.fire(number)
+    storm.run(MINUTE)
+    assert len(storm.outbox) == 1000
+    for number in range(1050, 1100):
+        storm.end(number)
+    storm.arrives = lambda _: True
+    storm.run(MINUTE)
+    assert storm.believed("am") == {f"{number:016x}" for number in range(1050)}
+    assert all(one.reason != "digest" for one in storm.told)
+
+
 def test_a_digest_that_has_not_arrived_is_replaced_by_one_that_tells_everything() -> None:
     storm = Storm(routing(group_wait=0.0), arrives=lambda _: False)
     for number in range(50):
@@ -212,7 +227,7 @@ def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
 Step = tuple[str, int, float]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     steps=st.lists(
         st.one_of(

@@ -24,6 +24,7 @@ from hypothesis import given, settings
 
 from pool_monitor import Monitor
 from pool_monitor.adapters import MonitoredCalls
+from pool_monitor.answers import seconds_wanted
 from pool_monitor.config import MonitorConfig, OtlpConfig, ServiceConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.export import otlp, otlp_request
@@ -515,7 +516,7 @@ async def test_what_may_pass_is_tried_again_soon(status, impatient) -> None:
 @pytest.mark.parametrize(
     ("said_back", "words"),
     [
-        (answer("400 Bad Request", b"out of order\x00sample"), "answered 400: out of order sample"),
+        (answer("400 Bad Request", b"out of order\x00sample"), "answered 400: out of order?sample"),
         (answer("404 Not Found"), "answered 404"),
         (answer("500 Oops"), "answered 500"),
         (answer("307 Temporary Redirect", location="http://127.0.0.1:1/"), "answered 307"),
@@ -663,7 +664,7 @@ async def test_retry_after_is_honoured_to_the_end(as_date, impatient) -> None:
      ("²", None), ("Thu, 99", None)],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date_and_bounded(header, seconds) -> None:
-    assert otlp._seconds(header, now=1000.0) == seconds
+    assert seconds_wanted(header, now=1000.0) == seconds
 
 
 def test_no_other_answer_is_tried_again_before_the_interval_is_over() -> None:

@@ -137,7 +137,14 @@ def test_a_failure_is_told_below_the_path(url: str, failure: str) -> None:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[FaultServer]:
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread looks often, and pauses are short."""
+    monkeypatch.setattr("pool_monitor.alerts.heartbeat._STEP_S", 0.02)
+    monkeypatch.setattr("pool_monitor.alerts.pulse.RETRY_MIN_S", 0.0)
+
+
+@pytest.fixture
+async def server(hasty: None) -> AsyncIterator[FaultServer]:
     async with FaultServer() as server:
         yield server
 
@@ -224,6 +231,9 @@ async def test_an_endpoint_that_hangs_delays_no_leaving_and_gets_one_beat_at_a_t
     await eventually(lambda: heart.view().last_error is not None)
     assert heart.view().last_error == "not done within 0.5 s"
     assert server.open_max["/b"] == 1
+    server.script("/b", ok(), hang())
+    await eventually(lambda: heart.pulse(None, {}) or heart.view().last_error is None)
+    await server.received("/b", len(server.of("/b")) + 1)
     async with asyncio.timeout(5):
         await heart.stop(in_order=True)
 
@@ -236,7 +246,7 @@ async def test_without_a_pulse_there_is_silence(server: FaultServer, monkeypatch
     heart.pulse(None, {})
     await server.received("/b")
     clock.advance(3600.0)  # the process was stopped: nothing has run
-    await asyncio.sleep(1.2)  # longer than two looks of the thread
+    await asyncio.sleep(0.2)  # the thread looks ten times
     assert len(server.of("/b")) == 1
     heart.pulse(None, {})
     await server.received("/b", 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pool_monitor.alerts.channels import precautions
+from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
 from pool_monitor.alerts.delivery.notifier import Notifier
 from pool_monitor.alerts.delivery.senders import Senders
@@ -73,13 +75,23 @@ def test_a_service_of_apprise_is_named_by_its_url():
 
 
 @pytest.mark.parametrize(
-    ("receiver", "extra"), [(f"email: {{{MAIL}}}", "mail"), ("apprise: {url: 'ntfy://topic'}", "notify")]
+    ("one", "extra"),
+    [
+        (Email(to=("a@b",), host="h", port=25), "mail"),
+        (AppriseChannel(url=Secret("ntfy://topic")), "notify"),
+    ],
 )
-def test_a_missing_extra_is_a_warning(receiver: str, extra: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pool_monitor.alerts.rule_file.routes.find_spec", lambda _name: None)
-    [warning] = said(receiver)
-    assert "warning" in warning
-    assert f"pip install 'pool-monitor[{extra}]'" in warning
+def test_a_missing_extra_is_warned_of_at_load(one: Email, extra: str, monkeypatch: pytest.MonkeyPatch):
+    receiver = Receiver(name="a", channel=one)
+    monkeypatch.setattr(precautions, "find_spec", lambda _name: None)
+    assert [*warnings_of([receiver])] == [f"receiver a: needs the extra: pip install 'pool-monitor[{extra}]'"]
+
+
+def test_a_password_that_cannot_be_read_is_warned_of_at_load(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("U", "monitor")
+    receiver = Receiver(name="a", channel=Email(to=("a@b",), host="h", port=25, user_env="U", password_file="/no/p"))
+    [warning] = warnings_of([receiver])
+    assert warning.startswith("receiver a: the file /no/p cannot be read")
 
 
 # -- a running Alertmanager -------------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.service import discovery
 from pool_monitor.service.client import Address, connected
 from pool_monitor.snapshot import SCHEMA_VERSION, AlertingView
-from pool_monitor.watch import polling, roster
+from pool_monitor.watch import polling, watch_list
 from pool_monitor.watch.polling import Poller, Wanted, poll, read, wanted_of
-from pool_monitor.watch.roster import Found, Poll, Roster, Seen, SeenMonitor, SeenService
 from pool_monitor.watch.rules import RULES, WatchFiles
+from pool_monitor.watch.watch_list import Found, Poll, Seen, SeenMonitor, SeenService, WatchList
 from tests.helpers import virtual
 from tests.helpers.fault_server import FaultServer, disconnect, hang, huge_body, moved, status
 
@@ -29,13 +29,13 @@ LIVES, SILENT, REFUSED, LEFT = Poll("answered"), Poll("silent", "s"), Poll("refu
 ODD = Poll("odd", "o")
 
 
-def kinds(roster: Roster) -> list[tuple[str, str]]:
-    return [(one.service, one.kind.removeprefix("service_")) for one in roster.found()]
+def kinds(watch_list: WatchList) -> list[tuple[str, str]]:
+    return [(one.service, one.kind.removeprefix("service_")) for one in watch_list.found()]
 
 
 def judged(*polls: Poll, expected: bool = False, fixed: bool = False) -> list[tuple[str, str]]:
     """What is found of one process after these polls."""
-    one = Roster()
+    one = WatchList()
     if expected or fixed:
         one.expect("a")
     one.join("a", "a-1", 0.0, fixed=fixed)
@@ -75,7 +75,7 @@ def test_one_failed_poll_is_none_and_two_are_a_finding(polls: list[Poll], found:
 
 def test_who_is_expected_may_not_leave() -> None:
     assert judged(LIVES, LEFT, LEFT, fixed=True) == [("a", "gone")]
-    one = Roster()
+    one = WatchList()
     one.expect("a")
     one.note("?a", REFUSED, 1.0)
     assert kinds(one) == []
@@ -89,7 +89,7 @@ def test_who_is_expected_may_not_leave() -> None:
 
 
 def test_one_of_several_processes_may_leave_and_may_not_die() -> None:
-    one = Roster()
+    one = WatchList()
     one.expect("a")
     for key in ("a-1", "a-2"):
         one.join("a", key, 0.0)
@@ -108,7 +108,7 @@ def test_one_of_several_processes_may_leave_and_may_not_die() -> None:
 
 @pytest.mark.parametrize("first", ["new", "old"])
 def test_a_service_that_is_started_anew_is_back_whichever_poll_comes_first(first: str) -> None:
-    one = Roster()
+    one = WatchList()
     one.join("a", "a-1", 0.0)
     one.note("a-1", LIVES, 0.0)
     dead = [("a-1", REFUSED, 1.5), ("a-1", REFUSED, 1.6)]
@@ -120,7 +120,7 @@ def test_a_service_that_is_started_anew_is_back_whichever_poll_comes_first(first
 
 
 def test_who_was_gone_before_a_restart_of_the_watch_is_gone_until_it_is_back() -> None:
-    one = Roster()
+    one = WatchList()
     one.restore("a")
     assert kinds(one) == [("a", "gone")]
     one.join("a", "a-2", 1.0)
@@ -129,7 +129,7 @@ def test_who_was_gone_before_a_restart_of_the_watch_is_gone_until_it_is_back() -
 
 
 def test_a_dead_process_that_nobody_asked_for_is_forgotten_after_a_day() -> None:
-    one = Roster()
+    one = WatchList()
     one.join("a", "a-1", 0.0)
     one.note("a-1", REFUSED, 1.0)
     one.note("a-1", REFUSED, 86_000.0)
@@ -139,8 +139,8 @@ def test_a_dead_process_that_nobody_asked_for_is_forgotten_after_a_day() -> None
 
 
 def test_the_roster_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roster, "WATCHED_MAX", 3)
-    one = Roster()
+    monkeypatch.setattr(watch_list, "WATCHED_MAX", 3)
+    one = WatchList()
     joined = [one.join("a", f"a-{number}", 0.0) for number in range(5)]
     one.restore("b")
     one.expect("c")
@@ -168,7 +168,7 @@ def seen(seq: int = 1, degraded: dict[str, str] | None = None, **alerts: Any) ->
     ],
 )
 def test_a_service_that_answers_and_cannot_be_relied_on_is_stale(polls: list[Poll], reason: str | None) -> None:
-    one = Roster()
+    one = WatchList()
     one.join("a", "a-1", 0.0)
     for at, each in enumerate(polls):
         one.note("a-1", each, float(at))
@@ -309,7 +309,7 @@ class Fate:
         told: list[tuple[float, list[str]]] = []
 
         async def live() -> None:
-            one = Roster()
+            one = WatchList()
             address = Address("a", None, "http://a")
             now = asyncio.get_running_loop().time
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
     from pool_monitor.alerts.announcer import Announcer
     from pool_monitor.alerts.inputs import Inputs
-    from pool_monitor.alerts.reader import Reader
+    from pool_monitor.alerts.reader import InputReader
     from pool_monitor.alerts.rule import CheckedRule, Inhibition
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
@@ -59,7 +59,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, config: MonitorConfig, context: Context, announcer: Announcer, reader: Reader | None = None
+        self, config: MonitorConfig, context: Context, announcer: Announcer, reader: InputReader | None = None
     ) -> None:
         interval = config.alerts.interval
         self.engine, self.overlays = Engine(interval), Overlays()
@@ -67,7 +67,7 @@ class Evaluator:
         if reader is None:
             past = Past(context.metrics, context.history, context.clock, interval, config.history)
             reader = LiveReader(context.snapshot_in_steps, past)
-        self._reader: Reader = reader
+        self._reader: InputReader = reader
         self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self.delivery = Delivery(context, self.settle_soon, self.store_soon)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pool_monitor.alerts.channels import import_senders
 from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.delivery.targets import routing_of
@@ -70,6 +71,7 @@ class RuleFiles:
         problems += map(str, check_reach(loaded.rules, self._history))
         if problems:
             raise ConfigError("\n".join(problems))
+        import_senders(loaded.receivers)
         return Loaded(
             (*not_replaced(defaults, loaded.rules), *loaded.rules),
             loaded.inhibit,

@@ -33,7 +33,7 @@ from pool_monitor.snapshot import (
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Outcome
-    from pool_monitor.alerts.reader import Reader
+    from pool_monitor.alerts.reader import InputReader
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.storage.state import Keeper
@@ -59,7 +59,7 @@ class AlertManager:
         context: Context,
         *,
         files: RuleSource | None = None,
-        reader: Reader | None = None,
+        reader: InputReader | None = None,
     ) -> None:
         self._config, self._context = config, context
         self._book, self._files = RuleBook(), files or RuleFiles(config.alerts, config.history)

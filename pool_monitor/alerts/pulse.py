@@ -14,6 +14,8 @@ DEBT_S = 300.0
 """A message that is owed for longer than this counts as one that cannot be delivered."""
 CHANGE_S = 5.0
 """A change between ok and failing is told at once, but not sooner than this after the beat before."""
+RETRY_MIN_S = 1.0
+"""The shortest pause before a beat that has not arrived is sent again. Usually it is a quarter of the interval."""
 REASONS_MAX, REASON_MAX = 10, 200
 """Most reasons in a beat, and most characters of each."""
 
@@ -98,5 +100,5 @@ class Beats:
         does not look like the end of the service.
         """
         self._sent_at = began
-        self._next_at = began + (self.every if arrived else max(1.0, self.every / 4))
+        self._next_at = began + (self.every if arrived else max(RETRY_MIN_S, self.every / 4))
         self._said = beat.status if arrived else None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ROUNDING_S = 1e-6
 
 
-class Reader(Protocol):
+class InputReader(Protocol):
     """Reads what rules need, once for each evaluation."""
 
     async def prepare(self, wanted: Iterable[Input]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from pool_monitor.alerts.quantity import parse
 from pool_monitor.cli import EXIT_INTERRUPTED
 from pool_monitor.cli.output import print_text, printable
 from pool_monitor.config.alerts import HeartbeatConfig
-from pool_monitor.errors import PoolError
+from pool_monitor.errors import ConfigError, PoolError
+from pool_monitor.log import is_writable
 from pool_monitor.parts import PartUnavailable
 from pool_monitor.watch.polling import wanted_of
 from pool_monitor.watch.watcher import Watcher, WatchOptions, default_state
@@ -69,7 +72,12 @@ def command(
     on; 2 FILE or an option is wrong, or another watch uses the state file; 130 it was interrupted.
     """
     path = default_state() if state is None else Path(state)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{path.parent}: cannot be made: {error.strerror}; choose another file with --state"
+        ) from None
     heartbeat = None if heartbeat_env is None else HeartbeatConfig(url_env=heartbeat_env, every=heartbeat_every)
     options = WatchOptions(rules, [wanted_of(one) for one in addresses], interval, path, heartbeat)
     code = asyncio.run(_run(options))
@@ -101,4 +109,7 @@ async def _run(options: WatchOptions) -> int:
 
 
 def _say(line: str) -> None:
-    print_text(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  {printable(line)}\n")
+    """Print *line*, unless nobody takes it: a watch does not wait for its reader, and goes on without."""
+    if is_writable(sys.stdout):
+        with suppress(OSError, PoolError):
+            print_text(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  {printable(line)}\n")

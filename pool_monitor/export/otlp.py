@@ -14,13 +14,12 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple, NoReturn
 
 import anyio
 import httpx
 
+from pool_monitor.answers import Redactor, excerpt, seconds_wanted
 from pool_monitor.errors import ConfigError
 from pool_monitor.export.gzipped import compressed_in_steps, run_in_steps
 from pool_monitor.export.otlp_request import Attribute, Proto, encoded_in_steps
@@ -34,8 +33,6 @@ _PATH = "/v1/metrics"
 _TOKEN, _VALUE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"), re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _RETRYABLE = (429, 502, 503, 504)
 _BACKOFF_FIRST, _BACKOFF_LAST = 1.0, 60.0
-_RETRY_AFTER_MAX = 3600.0
-"""Longest pause in seconds that a receiver can ask for."""
 _ANSWER_MAX = 64 * 1024
 """Most bytes that are read of an answer."""
 _EXCERPT = 200
@@ -106,7 +103,7 @@ class OtlpExporter:
         self._headers = _headers(headers or {})
         if self._compressed:
             self._headers["Content-Encoding"] = "gzip"
-        self._secrets = _secrets(self._url, headers or {})
+        self._hide = Redactor([], [*(headers or {}).values(), *self._url.params.values()])
         self._proto = Proto()
         self._resource_attributes = dict(resource_attributes or {})
         try:
@@ -198,7 +195,7 @@ class OtlpExporter:
             return PushResult(
                 f"the receiver answered {status}{f': {text}' if text else ''}",
                 retryable=status in _RETRYABLE,
-                retry_after=_seconds(headers.get("retry-after"), now) if status in _RETRYABLE else None,
+                retry_after=seconds_wanted(headers.get("retry-after"), now) if status in _RETRYABLE else None,
             )
         if len(answer) > _ANSWER_MAX:
             return PushResult(f"the answer is not from an OTLP receiver: it has more than {_ANSWER_MAX} bytes")
@@ -211,10 +208,7 @@ class OtlpExporter:
         return PushResult(rejected=partial.rejected_data_points, reason=partial.error_message[:_EXCERPT])
 
     def _excerpt(self, answer: bytes) -> str:
-        text = "".join(char if char.isprintable() else " " for char in answer[:_ANSWER_MAX].decode(errors="replace"))
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return " ".join(text.split())[:_EXCERPT]
+        return excerpt(answer[:_ANSWER_MAX], self._hide, whole=len(answer) <= _ANSWER_MAX)[:_EXCERPT]
 
     def _count(self, result: PushResult) -> None:
         self.last_error = result.error
@@ -249,22 +243,6 @@ def pause_after(failures: int, chance: float) -> float:
     return longest * (0.5 + chance / 2)
 
 
-def _seconds(retry_after: str | None, now: float) -> float | None:
-    """The seconds that ``Retry-After`` asks for, as a number or a date. None for an invalid value."""
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after) if retry_after.strip().isdecimal() else _date(retry_after) - now
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), _RETRY_AFTER_MAX)
-
-
-def _date(text: str) -> float:
-    when = parsedate_to_datetime(text)
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
 def _url(endpoint: str) -> httpx.URL:
     try:
         url = httpx.URL(endpoint)
@@ -277,12 +255,6 @@ def _url(endpoint: str) -> httpx.URL:
         raise ConfigError(f"OtlpExporter(): credentials do not belong in the URL of {url.host}; give them in headers")
     path = url.path.rstrip("/")
     return url.copy_with(path=path if path.endswith(_PATH) else path + _PATH, fragment=None)
-
-
-def _secrets(url: httpx.URL, headers: Mapping[str, str]) -> list[str]:
-    """Texts to remove when the receiver repeats them: header values and query parameters above three characters."""
-    sent = [part for value in headers.values() for part in (value, *value.split())]
-    return [text for text in (*sent, *url.params.values()) if len(text) > 3]
 
 
 def _headers(given: Mapping[str, str]) -> httpx.Headers:

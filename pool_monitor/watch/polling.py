@@ -1,4 +1,4 @@
-"""Asks services whether they live, again and again, and tells the roster.
+"""Asks services whether they live, again and again, and tells the list.
 
 A service takes connections while its event loop is blocked or its process is stopped, because the kernel does. So who
 connects and gets no answer has found a frozen service, and who cannot connect has found one that is gone.
@@ -22,7 +22,7 @@ from pool_monitor.service.client import Address, connected, resolve
 from pool_monitor.service.discovery import NAME, file_name, runtime_dir, sockets, was_left_behind
 from pool_monitor.service.silence import why_silent
 from pool_monitor.snapshot import SCHEMA_VERSION
-from pool_monitor.watch.roster import Poll, Roster, Seen, missing_key
+from pool_monitor.watch.watch_list import Poll, Seen, WatchList, missing_key
 
 ANSWER_MAX = 64 * 1024 * 1024
 """Most bytes that are read of an answer. A Snapshot of a thousand workers has about one million."""
@@ -70,9 +70,13 @@ class Poller:
     """
 
     def __init__(
-        self, roster: Roster, wanted: Sequence[Wanted], interval: float, changed: Callable[[], object] = lambda: None
+        self,
+        watch_list: WatchList,
+        wanted: Sequence[Wanted],
+        interval: float,
+        changed: Callable[[], object] = lambda: None,
     ) -> None:
-        self._roster, self._wanted, self._interval, self._changed = roster, wanted, interval, changed
+        self._list, self._wanted, self._interval, self._changed = watch_list, wanted, interval, changed
         self._limit = min(LIMIT_MAX_S, interval / 2)
         self._by_name = {one.service for one in wanted if one.address is None}
         self._looks = not wanted or bool(self._by_name)  # into the directory
@@ -80,12 +84,12 @@ class Poller:
         self._looked = False
         self._unreadable = ""
         for one in wanted:
-            roster.expect(one.service)
+            watch_list.expect(one.service)
 
     @property
     def is_settled(self) -> bool:
         """Whether something can be said about every service."""
-        return (self._looked or not self._looks) and self._roster.is_settled
+        return (self._looked or not self._looks) and self._list.is_settled
 
     @property
     def trouble(self) -> str:
@@ -125,15 +129,15 @@ class Poller:
         for one in found:
             wanted = not self._by_name or one.name in self._by_name
             # Nobody was seen to listen on a socket that is closed: it may have been left behind long ago.
-            if wanted and (str(one.path) in self._tasks or _door(one.path) != "closed"):
+            if wanted and (str(one.path) in self._list or _door(one.path) != "closed"):
                 self._begin(one.name, str(one.path), Address(one.name, one.path, "http://localhost"))
         for key in self._tasks.keys() - there - {one.address.name for one in self._wanted if one.address is not None}:
             self._note(key, _vanished(Path(key)))
-        for service in self._roster.missing:
+        for service in self._list.missing:
             self._note(missing_key(service), Poll("refused", f"there is no socket of it in {runtime_dir()}"))
 
     def _begin(self, service: str, key: str, address: Address, *, fixed: bool = False) -> None:
-        if self._roster.join(service, key, self._now(), fixed=fixed):
+        if self._list.join(service, key, self._now(), fixed=fixed):
             old = self._tasks.pop(key, None)
             if old is not None:
                 old.cancel()
@@ -143,12 +147,12 @@ class Poller:
     async def _poll_again(self, key: str, address: Address) -> None:
         now = asyncio.get_running_loop().time
         async with connected(address) as http:
-            while key in self._roster.keys:
-                began, silent = now(), self._roster.is_silent(key)
-                found = await poll(http, address, self._limit, explain=self._roster.is_doubtful(key))
+            while key in self._list:
+                began, silent = now(), self._list.is_silent(key)
+                found = await poll(http, address, self._limit, explain=self._list.is_doubtful(key))
                 if found is not None:
                     self._note(key, found)
-                if self._roster.is_doubtful(key):
+                if self._list.is_doubtful(key):
                     await asyncio.sleep(self._interval / 8)
                 else:
                     # One that is frozen keeps the connections of all polls in its queue.
@@ -156,7 +160,7 @@ class Poller:
                     await asyncio.sleep(max(began + pause - now(), self._interval / 8))
 
     def _note(self, key: str, found: Poll) -> None:
-        self._roster.note(key, found, self._now())
+        self._list.note(key, found, self._now())
         self._changed()
 
     def _now(self) -> float:

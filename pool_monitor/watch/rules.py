@@ -14,9 +14,9 @@ from pool_monitor.alerts.rule import CheckedRule, FindingIs
 from pool_monitor.alerts.rule_book import Loaded
 from pool_monitor.alerts.rule_file import load
 from pool_monitor.errors import ConfigError
-from pool_monitor.watch.roster import Kind
+from pool_monitor.watch.watch_list import Kind
 
-_RUNBOOK = "docs/OPERATIONS_PLAYBOOK.md#somebody-outside"
+_RUNBOOK = "docs/OPERATIONS_PLAYBOOK.md#a-service-is-gone-frozen-or-stale"
 GROUP_BY = ("alertname", "service")
 """How alerts are grouped where the file does not say: a service that is gone is no news about another."""
 

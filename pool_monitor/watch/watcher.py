@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,13 +24,12 @@ from pool_monitor.log import logger
 from pool_monitor.parts import Context
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.watch.polling import Poller, Wanted
-from pool_monitor.watch.roster import Roster
 from pool_monitor.watch.rules import WatchFiles
+from pool_monitor.watch.watch_list import WatchList
 
 TICK_S = 1.0
 PATIENCE = 3
 """Intervals after which a service of which nothing can be said delays the judgement of the others no longer."""
-_HANDLER = "pool_monitor watch"
 
 
 class WatchOptions(NamedTuple):
@@ -51,9 +51,9 @@ class Watcher:
 
     def __init__(self, options: WatchOptions, say: Callable[[str], object] = lambda _line: None) -> None:
         self._options, self._say = options, say
-        self.roster = Roster()
-        self._poller = Poller(self.roster, options.wanted, options.interval)
-        self._clock = WakefulClock()
+        self.watch_list = WatchList()
+        self._poller = Poller(self.watch_list, options.wanted, options.interval)
+        self._clock, self._id = WakefulClock(), f"watch-{os.getpid()}-{secrets.token_hex(4)}"
         self._degraded: dict[str, str] = {}
         state = None if options.state is None else str(options.state)
         config = MonitorConfig(
@@ -68,7 +68,7 @@ class Watcher:
             state=StateConfig(path=state),
         )
         context = self._context()
-        reader = PollReader(self.roster, self._why_unknown, lambda: self._clock.wall_ns() / 1e9)
+        reader = PollReader(self.watch_list, self._why_unknown, lambda: self._clock.wall_ns() / 1e9)
         self.alerts = AlertManager(config, context, files=WatchFiles(options.rules), reader=reader)
         self._part = AlertsPart(self.alerts, config.alerts, context)
         self._began = 0.0
@@ -78,28 +78,33 @@ class Watcher:
         a state file that another watch uses, and PartUnavailable when rules can be evaluated no more.
         """
         self._began = asyncio.get_running_loop().time()
-        telemetry.attach(_HANDLER, ALERT_TRANSITION.name, self._tell)
+        telemetry.attach(f"pool_monitor {self._id}", ALERT_TRANSITION.name, self._tell)
         try:
             async with self._part:
                 for one in self.alerts.active():
                     if one.alertname == "ServiceGone" and one.state in FIRING_PHASES:
-                        self.roster.restore(one.labels["service"])
+                        self.watch_list.restore(one.labels["service"])
                 await self._watch()
         finally:
-            telemetry.detach(_HANDLER)
+            telemetry.detach(f"pool_monitor {self._id}")
 
     async def _watch(self) -> None:
         polling = asyncio.get_running_loop().create_task(self._poller.run(), name="watch")
-        known: list[str] = []
+        await asyncio.sleep(0)  # it begins to look
+        known: list[str] | None = None
         try:
             while True:
-                await asyncio.wait([polling], timeout=TICK_S)
                 if polling.done():
                     polling.result()
+                if self._poller.trouble:
+                    self._degraded["discovery"] = self._poller.trouble
+                else:
+                    self._degraded.pop("discovery", None)
                 self._part.tick()
-                if self.roster.services != known:
-                    known = self.roster.services
+                if self.watch_list.services != known:
+                    known = self.watch_list.services
                     self._say(f"watching {', '.join(known) or 'nothing: no service is found'}")
+                await asyncio.wait([polling], timeout=TICK_S)
         finally:
             polling.cancel()
             await asyncio.wait([polling])
@@ -114,6 +119,8 @@ class Watcher:
         return None
 
     def _tell(self, _event: object, _measurements: object, about: Mapping[str, Any], _config: object) -> None:
+        if about["monitor"] != self._id:
+            return
         if about["to"] == "firing":
             self._say(f"{about['alert']} fires: {about['summary']}")
         elif about["from"] in FIRING_PHASES:
@@ -125,7 +132,7 @@ class Watcher:
         nothing: Any = None
         return Context(
             service=f"watch on {plain_text(socket.gethostname())}",
-            monitor=f"watch-{os.getpid()}",
+            monitor=self._id,
             clock=self._clock,
             snapshot=nothing,
             snapshot_in_steps=nothing,
@@ -155,10 +162,10 @@ class Watcher:
 
 
 class PollReader:
-    """Reads what the roster has found, in place of Snapshots. *why_unknown*: why nothing can be said now."""
+    """Reads what the list has found, in place of Snapshots. *why_unknown*: why nothing can be said now."""
 
-    def __init__(self, roster: Roster, why_unknown: Callable[[], str | None], now: Callable[[], float]) -> None:
-        self._roster, self._why_unknown, self._now = roster, why_unknown, now
+    def __init__(self, watch_list: WatchList, why_unknown: Callable[[], str | None], now: Callable[[], float]) -> None:
+        self._list, self._why_unknown, self._now = watch_list, why_unknown, now
 
     async def prepare(self, wanted: Iterable[Input]) -> None:
         """Nothing has to be prepared."""
@@ -169,7 +176,7 @@ class PollReader:
         if why is not None:
             yield Inputs(self._now(), elapsed, {}, 0.0, dict.fromkeys(wanted, why))
             return
-        found = self._roster.found()
+        found = self._list.found()
         yield Inputs(
             self._now(),
             elapsed,

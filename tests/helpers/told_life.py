@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import select
 import sys
@@ -130,6 +131,7 @@ class Lines:
 
 
 def nursery() -> None:
+    logging.getLogger("pool_monitor").setLevel(logging.CRITICAL)  # thousands of lines that no test reads
     while line := readline():
         state, rules = line.split()
         child = os.fork()

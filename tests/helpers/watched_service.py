@@ -1,7 +1,8 @@
 """A service that is watched from outside: a monitor of a pool that does nothing. Its event loop can be blocked.
 
 A line ``block SECONDS`` on stdin blocks the loop, ``degrade`` has a part of the monitor fail; the end of stdin, or
-SIGTERM, ends the service in order. With BEAT_URL in the environment it sends a heartbeat every second.
+SIGTERM, ends the service in order. With LOAD in the environment, its loop is half busy. With BEAT_URL, it sends a
+heartbeat every second.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ class IdlePool:
 
     def workers(self) -> list[WorkerView]:
         return [WorkerView(id="idle-0", state="ready", state_age=1, pid=1, age=1, restarts=0, operation=None)]
+
+
+async def busy() -> None:
+    """Keep the event loop half busy."""
+    while True:
+        end = time.perf_counter() + 0.02
+        while time.perf_counter() < end:
+            pass
+        await asyncio.sleep(0.02)
 
 
 async def serve(name: str) -> None:
@@ -55,7 +65,10 @@ async def serve(name: str) -> None:
 
         loop.add_reader(0, obey)
         print(monitor.address, flush=True)
+        load = asyncio.ensure_future(busy()) if "LOAD" in os.environ else None
         await ended.wait()
+        if load is not None:
+            load.cancel()
 
 
 if __name__ == "__main__":

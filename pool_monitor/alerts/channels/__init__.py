@@ -7,6 +7,6 @@ total time, and says what came of it. A text in its outcome is cleaned, and has 
 from __future__ import annotations
 
 from pool_monitor.alerts.channels.sender import Sender
-from pool_monitor.alerts.channels.table import sender_of
+from pool_monitor.alerts.channels.table import import_senders, sender_of
 
-__all__ = ["Sender", "sender_of"]
+__all__ = ["Sender", "import_senders", "sender_of"]

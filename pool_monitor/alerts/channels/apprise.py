@@ -11,11 +11,12 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from pool_monitor.alerts.channels.secrets import SecretMissing, cleaned, place_of, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, place_of, value_of
 from pool_monitor.alerts.channels.text import lines, subject
 from pool_monitor.alerts.channels.threaded import Threaded
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.alerts.routing import Secret
+from pool_monitor.answers import cleaned
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification

@@ -7,6 +7,7 @@ where the server offers it. A password is sent over TLS only, except to this mac
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -22,11 +23,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
-from pool_monitor.alerts.channels.secrets import Redactor, SecretMissing, cleaned, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.alerts.routing import Secret
+from pool_monitor.answers import Redactor, cleaned
 from pool_monitor.log import logger
 from pool_monitor.redaction import redact
 from pool_monitor.side_thread import SideThread
@@ -315,4 +317,8 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
 
 
 def _strerror(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+    """Return what the system says of an error. asyncio puts addresses into its text."""
+    if not isinstance(error, OSError):
+        return type(error).__name__
+    known = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+    return known or type(error).__name__

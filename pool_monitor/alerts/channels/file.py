@@ -38,7 +38,7 @@ class FileSender:
             try:
                 self._file.write(line)
             except OSError as error:
-                return Outcome("retry", cut(str(error)))
+                return Outcome("retry", f"cannot be written: {cut(error.strerror or str(error))}")
             return SENT
 
         return await self._thread.run(write)

@@ -13,32 +13,25 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+import certifi
+import httpcore
+import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
-from pool_monitor.alerts.channels.secrets import (
-    Redactor,
-    SecretMissing,
-    bare_origin,
-    cleaned,
-    origin,
-    seen,
-    value_of,
-)
+from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
+from pool_monitor.alerts.channels.secrets import SecretMissing, bare_origin, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome, Result
+from pool_monitor.answers import Redactor, cleaned, excerpt, seconds_wanted
 from pool_monitor.side_thread import SideThread
 from pool_monitor.version import __version__
 
 if TYPE_CHECKING:
-    import httpcore
-
     from pool_monitor.alerts.routing import Secret
 
 CONNECT_S = 3.0
@@ -50,8 +43,6 @@ ANSWER_MAX = 4096
 """Most bytes that are read of the body of an answer."""
 EXCERPT_MAX = 256
 """Most characters of an answer in a reason."""
-RETRY_AFTER_MAX = 3600.0
-"""Longest pause in seconds that a receiver can ask for."""
 
 _BY_CLASS: Mapping[int, Result] = {2: "sent", 3: "refused", 4: "refused", 5: "retry"}
 _BY_STATUS: Mapping[int, Result] = {408: "retry", 410: "gone", 413: "too_large", 425: "retry", 429: "retry"}
@@ -138,7 +129,13 @@ class HttpClient:
                 await self._exchange(attempt, request)
         except Exception as error:  # noqa: BLE001 - whatever a receiver sends costs this attempt alone
             await self._disconnect()
-            outcome = _failed(error, attempt) if attempt.answer is None else judge(attempt.answer, time.time())
+            answer = attempt.answer
+            outcome = unanswered(error, begun=attempt.begun) if answer is None else judge(answer, time.time())
+        except BaseException:
+            # A request that is cancelled may keep its place in httpcore's pool, and there is one place.
+            with anyio.CancelScope(shield=True):
+                await self._disconnect()
+            raise
         else:
             assert attempt.answer is not None
             outcome = judge(attempt.answer, time.time())
@@ -179,14 +176,11 @@ class HttpClient:
                     if len(content) >= ANSWER_MAX:
                         break
         finally:
-            attempt.answer = Answer(response.status, headers, excerpt(bytes(content[:ANSWER_MAX]), attempt.hide))
+            text = excerpt(bytes(content[:ANSWER_MAX]), attempt.hide, whole=len(content) < ANSWER_MAX)
+            attempt.answer = Answer(response.status, headers, text)
             await response.aclose()
 
     async def _made_pool(self, *, secure: bool) -> httpcore.AsyncConnectionPool:
-        import httpcore
-
-        from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
-
         for name in ("httpcore.connection", "httpcore.http11"):
             logging.getLogger(name).addFilter(_unless_sending)
         return httpcore.AsyncConnectionPool(
@@ -227,35 +221,8 @@ def joined(url: str, path: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path)) if path else url
 
 
-def excerpt(content: bytes, hide: Redactor) -> str:
-    """Return the text of the beginning of an answer, cleaned and without secrets."""
-    text = hide(content.decode(errors="replace"))
-    if len(content) >= ANSWER_MAX:
-        text = text[: -hide.longest]  # the end may have the beginning of a secret, which nobody recognises
-    return hide(cleaned(text))
-
-
-def seconds_wanted(retry_after: str | None, now: float) -> float | None:
-    """Return the seconds that ``Retry-After`` asks for, which is a number or a date; None: it is missing or invalid."""
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after) if retry_after.strip().isdecimal() else _date(retry_after) - now
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX)
-
-
-def _date(text: str) -> float:
-    when = parsedate_to_datetime(text)
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
 def _request(url: str, body: bytes, given: Mapping[str, str], attempt: _Attempt) -> httpcore.Request:
     """Return a request. *given* headers replace the usual ones. Raises Unsendable."""
-    import httpcore
-    import httpx
-
     try:
         parsed = httpx.URL(url)
         target = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
@@ -295,11 +262,11 @@ class Unsendable(Exception):
     """A request that cannot be made. The text says why, and has nothing secret."""
 
 
-def _failed(error: Exception, attempt: _Attempt) -> Outcome:
-    """Return what came of an attempt that ended without an answer."""
+def unanswered(error: Exception, *, begun: bool) -> Outcome:
+    """Return what came of an attempt that *error* ended before there was an answer. *begun*: the receiver may have
+    something of the request.
+    """
     import httpcore
-
-    from pool_monitor.alerts.channels.guarded_backend import Forbidden
 
     cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
     if isinstance(error, Unsendable | SecretMissing):
@@ -308,18 +275,18 @@ def _failed(error: Exception, attempt: _Attempt) -> Outcome:
         return Outcome("refused", f"its address {error}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
-    if isinstance(error, httpcore.TimeoutException) and not attempt.begun:
+    if isinstance(error, httpcore.TimeoutException) and not begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
-    if isinstance(error, httpcore.NetworkError) and not attempt.begun:
+    if isinstance(error, httpcore.NetworkError) and not begun:
         return Outcome("retry", f"cannot be connected to: {_words(cause)}")
     if isinstance(error, TimeoutError):
-        return Outcome("retry", f"not done within {SEND_S:g} s", unsure=attempt.begun)
+        return Outcome("retry", f"not done within {SEND_S:g} s", unsure=begun)
     if isinstance(error, httpcore.TimeoutException):
         return Outcome("retry", f"no answer within {STEP_S:g} s", unsure=True)
     if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
         return Outcome("retry", "the connection ended without an answer of HTTP", unsure=True)
     # A defect of ours or of a library, whose text may hold anything.
-    return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
+    return Outcome("retry", f"failed with {type(error).__name__}", unsure=begun)
 
 
 def _words(error: OSError | None) -> str:
@@ -344,8 +311,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 @cache
 def _authorities() -> ssl.SSLContext:
     """The authorities that the machine trusts, and the usual ones. Takes 40 ms."""
-    import certifi
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     context.load_verify_locations(certifi.where())

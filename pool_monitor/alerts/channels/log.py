@@ -29,8 +29,8 @@ class LogSender:
         resolved = notification.resolved + notification.firing - len(listed) - firing
         if firing or resolved or not listed:
             write = logger("alerts").warning if firing else logger("alerts").info
-            counts = {"firing": firing, "resolved": resolved}
-            write("more alerts", **counts, group=cut(notification.group_key), why=cut(notification.reason))
+            about = {"group": cut(notification.group_key), "why": cut(notification.reason)}
+            write("notification: more alerts", firing=firing, resolved=resolved, **about)
         return SENT
 
     async def aclose(self) -> None:
@@ -53,4 +53,4 @@ def _log(alert: ToldAlert, notification: Notification) -> None:
         "notification": notification.id,
     }
     write = logger("alerts").warning if alert.status == "firing" else logger("alerts").info
-    write(f"alert {alert.status}", **{name: value for name, value in fields.items() if value})
+    write(f"notification: alert {alert.status}", **{name: value for name, value in fields.items() if value})

@@ -4,10 +4,11 @@ a secret to others. Nothing of it keeps the service from starting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from pool_monitor.alerts.channels.address_guard import url_problem, written_address
+from pool_monitor.alerts.channels.address_guard import is_loopback, url_problem
 from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.routing import (
     AlertmanagerApi,
@@ -23,6 +24,9 @@ from pool_monitor.alerts.routing import (
 def warnings_of(receivers: Iterable[Receiver]) -> Iterator[str]:
     """Yield the warnings about *receivers*, without any secret. Reads the environment, and files with secrets."""
     for receiver in receivers:
+        module, extra = _EXTRAS.get(type(receiver.channel), ("", ""))
+        if module and find_spec(module) is None:
+            yield f"receiver {receiver.name}: needs the extra: pip install 'pool-monitor[{extra}]'"
         values, missing = [], False
         for secret in _secrets(receiver.channel):
             try:
@@ -34,6 +38,10 @@ def warnings_of(receivers: Iterable[Receiver]) -> Iterator[str]:
             yield from (f"receiver {receiver.name}: {text}" for text in _about_url(receiver.channel, values[0]))
 
 
+_EXTRAS: Mapping[type, tuple[str, str]] = {Email: ("aiosmtplib", "mail"), AppriseChannel: ("apprise", "notify")}
+"""Which module a channel needs, and the extra that has it."""
+
+
 def _secrets(channel: Channel) -> Iterator[Secret]:
     """All secrets of *channel*, its URL first."""
     if isinstance(channel, Webhook | AlertmanagerApi | AppriseChannel):
@@ -42,8 +50,9 @@ def _secrets(channel: Channel) -> Iterator[Secret]:
         yield from (value for _, value in channel.headers)
     if isinstance(channel, Webhook) and (key := key_of(channel)) is not None:
         yield key
-    if isinstance(channel, Email):
-        yield from (Secret(variable=name) for name in (channel.user_env, channel.password_env) if name is not None)
+    if isinstance(channel, Email) and channel.user_env is not None:
+        yield Secret(variable=channel.user_env)
+        yield Secret(variable=channel.password_env, file=channel.password_file)
 
 
 def key_of(webhook: Webhook) -> Secret | None:
@@ -61,10 +70,5 @@ def _about_url(channel: Webhook | AlertmanagerApi, url: str) -> Iterator[str]:
     # A key that signs is not sent. A routing key is.
     sent = bool(channel.headers) or parts.username is not None or channel.url.value is None
     sent = sent or (isinstance(channel, Webhook) and channel.format == "pagerduty")
-    if parts.scheme == "http" and sent and not _is_here(parts.hostname or ""):
+    if parts.scheme == "http" and sent and not is_loopback(parts.hostname or ""):
         yield "its secrets go to another machine over plain http, where others can read them; use https"
-
-
-def _is_here(host: str) -> bool:
-    address = written_address(host)
-    return address.is_loopback if address is not None else host.lower().rstrip(".") == "localhost"

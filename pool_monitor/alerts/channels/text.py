@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from pool_monitor.alerts.catalogue import Unit
-from pool_monitor.alerts.channels.secrets import cleaned
 from pool_monitor.alerts.channels.sparkline import known, sparkline
 from pool_monitor.alerts.quantity import FAMILIES, text_of
+from pool_monitor.answers import cleaned
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
@@ -79,9 +79,9 @@ def measured(alert: ToldAlert) -> str:
 
 
 def trend(alert: ToldAlert) -> str:
-    """Return the values up to now: ``▁▁▂▅█ from 1% to 12% in 1h``; empty: they are not known."""
+    """Return the values up to now: ``▁▁▂▅█ from 1% to 12% in 1h``; empty: fewer than two are known."""
     drawn, some = sparkline(alert.values), known(alert.values)
-    if not drawn:
+    if not drawn or len(some) < 2:
         return ""
     span = f" in {text_of(alert.values_s, 's')}" if alert.values_s > 0 else ""
     return f"{drawn} from {quantity(min(some), alert.unit)} to {quantity(max(some), alert.unit)}{span}"

@@ -41,8 +41,11 @@ class Accounts:
     def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> list[str]:
         """Take over what a state file has. Returns what cannot be used, in words."""
         refused = self.notifier.restore(rows, at)
-        waiting, unusable = self.outbox.restore(rows, at)
-        self.notifier.check({one.id for one in waiting}, at)
+        owed, unusable = self.outbox.restore(rows, at)
+        self.notifier.check({one.notification.id for one in owed}, at)
+        for one in owed:
+            if one.passed_on:  # perhaps it was not, if the earlier life ended just then
+                self.notifier.parked(one.notification, self.outbox.contact(one.notification.receiver).error, at)
         return [*refused, *unusable]
 
     def settling(

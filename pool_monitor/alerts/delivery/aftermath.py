@@ -81,7 +81,9 @@ class Aftermath:
                             yield
                 else:
                     yield from self._clear(group, given_up=what == "lost")
+                    yield
             self._to_do.popleft()
+            yield
 
     def _clear(self, group: Group, *, given_up: bool) -> Iterator[None]:
         """Let members go whose end the receiver knows, or is not owed any more."""

@@ -58,7 +58,7 @@ _OPEN_ROW = {
 }
 _ROW = {**_OPEN_ROW, "failed": ReceiverPhase.RETRYING}
 
-RECEIVER = StateMachine(
+CONTACT = StateMachine(
     "receiver",
     ReceiverPhase.READY,
     {
@@ -160,4 +160,4 @@ class Contact(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return min(max(self.probed_at + PROBE_AGAIN_S, at), self.probe_at) if self.probe_at else at
 
     def _replaced(self, trigger: str, *, error: str = "", **fields: float | str) -> Contact:
-        return msgspec.structs.replace(self, state=RECEIVER.step(self.state, trigger), error=error, **fields)
+        return msgspec.structs.replace(self, state=CONTACT.step(self.state, trigger), error=error, **fields)

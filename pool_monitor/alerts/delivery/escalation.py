@@ -20,6 +20,8 @@ LOOK_AGAIN = 5.0
 LOOKS_PER_SECOND = 100
 """Most alerts that are looked at again, on average. A look costs about 20 us."""
 
+_TIDY_AT = 100
+
 _Group = tuple[str, str]  # a receiver and a group key
 
 
@@ -53,12 +55,13 @@ class Escalations:
     """The alerts that go to another receiver when nobody acknowledges them. No I/O; times are passed in.
 
     From one group, an alert escalates once in its life. One that is acknowledged, silenced, inhibited or muted when its
-    time has come goes when that is over. Bound: as many entries as there are members of groups.
+    time has come goes when that is over. Bound: twice as many times as there are members of groups.
     """
 
     def __init__(self) -> None:
         self._lives: dict[str, _Life] = {}  # by fingerprint
         self._times: list[tuple[float, str, _Group]] = []  # a heap; entries that are out of date are left out later
+        self._tidy_at = _TIDY_AT
 
     @property
     def next_at(self) -> float | None:
@@ -84,6 +87,7 @@ class Escalations:
 
     def begin_again(self) -> None:
         """Forget all that `began` was called for. What has escalated is still known."""
+        self._times.clear()
         for fingerprint, life in list(self._lives.items()):
             life.waits.clear()
             if not life.passed:
@@ -121,6 +125,12 @@ class Escalations:
         group = _group(wait.target)
         self._lives[fingerprint].waits[group] = wait
         heapq.heappush(self._times, (wait.look_at, fingerprint, group))
+        if len(self._times) > self._tidy_at:
+            self._times = [
+                (wait.look_at, name, group) for name, life in self._lives.items() for group, wait in life.waits.items()
+            ]
+            heapq.heapify(self._times)
+            self._tidy_at = max(_TIDY_AT, 2 * len(self._times))
 
 
 def fallbacks_of(routing: Routing, target: Target, reason: str) -> Sequence[Target]:

@@ -109,8 +109,8 @@ class Member(Struct, kw_only=True, omit_defaults=True):
     def state_firing(self, group: Group, number: int, at: float, *, flapping: bool = False) -> None:
         """The notification *number* states that it fires."""
         if not self.known(group):
-            self.maybe = self.heard(group)
-            self.fire_no, self.end_no = number, 0
+            self.maybe, self.fire_no = self.heard(group), number
+        self.end_no = 0  # a notification that states its end and waits is superseded by this one
         self.said_severity, self.said_flapping = self.severity, flapping
         if self.owed_at is None:
             self.owed_at = at

@@ -20,7 +20,7 @@ from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import End, Member, Truth, truth_of
 from pool_monitor.alerts.delivery.messages import AT_ONCE, Contents, Draft, Look, draft_of, firing_for, state_all
 from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
-from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page
+from pool_monitor.alerts.delivery.rate_limit import RateLimits, Ration, is_limited, is_page, states_ration
 from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
@@ -249,8 +249,14 @@ class Notifier:
             return False
         if group.cause == ESCALATED:
             self._escalations.escalated(fingerprint, group.target)
-        self._await(group, fingerprint, self._ledger.members_of(group)[fingerprint], at)
+        joined = self._ledger.members_of(group)[fingerprint]
+        self._await(group, fingerprint, joined, at)
         self._agenda.add(group)
+        why = self._aftermath.why_parked(group.waiting)
+        if why is not None and joined.fire_no > 0:
+            # It fires again, as the notification that is parked says: nothing newer is made, of which the fallbacks
+            # would be told.
+            self._fall_back(at, group, fingerprint, why)
         return True
 
     def _await(self, group: Group, fingerprint: str, member: Member, at: float) -> None:
@@ -311,12 +317,13 @@ class Notifier:
         singles = [draft for draft in drafts if draft.group.waiting and not draft.group.digest]
         rest = [draft for draft in drafts if not draft.group.waiting or draft.group.digest]
         digest = self._ledger.digest_for(receiver)
-        ration = Ration(len(rest))
+        ration, waiting = Ration(0), self._ledger.owed_to(receiver)
         if rest and limited:
-            waiting = self._ledger.owed_to(receiver)
             ration = self._limits.ration(
                 receiver, len(rest), at, page=page, waiting=waiting, digest_waits=digest is not None
             )
+        elif rest:
+            ration = states_ration(len(rest), waiting, at)
         if ration.single:
             rest.sort(key=attrgetter("order"))
         for draft in sorted([*singles, *rest[: ration.single]], key=attrgetter("order")):

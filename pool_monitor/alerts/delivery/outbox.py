@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from math import inf
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -119,6 +119,8 @@ class Outbox:
         self._rows, self._contacts = SavedRows(Owed), SavedRows(Contact)
         self._sizes: dict[str, int] = {}
         self._bytes = 0
+        self._expires_at = -math.inf  # nothing expires before
+        self._debts: dict[str, Debt] | None = None  # None: not known
         self._lines: dict[str, _Line] = {}
         self._unreleased: dict[str, None] = {}
         self._under_way: dict[str, str] = {}  # the id of the notification by receiver
@@ -139,6 +141,7 @@ class Outbox:
         contact = self.contact(notification.receiver)
         cannot = self._unreachable(fitting, contact, at)
         # As it is read after a restart, so that each attempt sends the same: a whole number may become a float.
+        self._expires_at = min(self._expires_at, fitting.expires_at)
         stored = msgspec.json.decode(msgspec.json.encode(fitting), type=Owed)
         self._set(key, msgspec.structs.replace(stored, passed_on=cannot))
         self._unreleased[key] = None
@@ -154,7 +157,11 @@ class Outbox:
 
     def expire(self, at: float) -> list[Notification]:
         """Give up what is too old, and return it."""
-        return self._give_up(key for key, waiting in self._rows.items() if waiting.expires_at <= at)
+        if at < self._expires_at:
+            return []
+        given_up = self._give_up(key for key, waiting in self._rows.items() if waiting.expires_at <= at)
+        self._expires_at = min((waiting.expires_at for waiting in self._rows.values()), default=math.inf)
+        return given_up
 
     def give_up(self, receiver: str) -> list[Notification]:
         """Give up what *receiver* is owed, because it is not known any more, and return it."""
@@ -204,6 +211,7 @@ class Outbox:
         """
         receiver, key = tried.notification.receiver, _key(tried.notification)
         self._under_way.pop(receiver, None)
+        self._debts = None
         before, now = self._rows.get(key), self.contact(receiver)
         mine = before if before is not None and before.notification.id == tried.notification.id else None
         if outcome.result == "too_large" and mine is not None and (less := smaller(mine.notification)) is not None:
@@ -233,6 +241,7 @@ class Outbox:
     def try_now(self, receiver: str, at: float) -> bool:
         """Try everything that *receiver* is owed at once, whatever it has answered. False: it is owed nothing."""
         self._contacts[receiver] = self.contact(receiver).changed()
+        self._debts = None
         self._all_again(receiver, at)
         line = self._lines.get(receiver)
         return bool(line)
@@ -259,20 +268,23 @@ class Outbox:
         """How it stands with *receiver*."""
         return self._contacts.get(receiver) or _NEW
 
-    def debts(self) -> dict[str, Debt]:
+    def debts(self) -> Mapping[str, Debt]:
         """What each receiver is owed, by its name."""
+        if self._debts is not None:
+            return self._debts
         owed, parked, oldest = Counter[str](), Counter[str](), dict[str, float]()
-        for waiting in self._rows.values():  # once a second, and there may be ten thousand
+        for waiting in self._rows.values():  # there may be ten thousand
             receiver = waiting.notification.receiver
             owed[receiver] += 1
             if waiting.place == "parked":
                 parked[receiver] += 1
-            if waiting.since < oldest.get(receiver, inf):
+            if waiting.since < oldest.get(receiver, math.inf):
                 oldest[receiver] = waiting.since
         gone = {name for name in owed if self.contact(name).state is ReceiverPhase.GONE}
-        return {
+        self._debts = {
             name: Debt(number, number if name in gone else parked[name], oldest[name]) for name, number in owed.items()
         }
+        return self._debts
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -288,9 +300,9 @@ class Outbox:
         self.take_changes()
         return {"outbox": self._rows.encoded(), "receivers": self._contacts.encoded()}
 
-    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> tuple[list[Notification], list[str]]:
-        """Take over what a state file has. Returns the notifications, each of which may have been tried and may even
-        have arrived after it was stored, and what cannot be used, in words.
+    def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> tuple[list[Owed], list[str]]:
+        """Take over what a state file has. Returns what is owed, each notification of which may have been tried and may
+        even have arrived after it was stored, and what cannot be used, in words.
         """
         saved = rows.get("outbox", {})
         fitting = dict(sorted(saved.items(), key=lambda row: len(row[1]))[:WAITING_MAX])
@@ -305,7 +317,7 @@ class Outbox:
             self._sizes[key] = size = len(key) + len(saved[key])
             self._bytes += size
             self._line_up(key, waiting, at)
-        return [waiting.notification for waiting in self._rows.values()], refused
+        return list(self._rows.values()), refused
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -368,12 +380,14 @@ class Outbox:
         return waiting
 
     def _set(self, key: str, waiting: Owed) -> None:
+        self._debts = None
         self._rows[key] = waiting
         size = len(key) + len(msgspec.json.encode(waiting))
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 
     def _drop(self, key: str, waiting: Owed) -> None:
+        self._debts = None
         del self._rows[key]
         self._bytes -= self._sizes.pop(key)
         self._unreleased.pop(key, None)

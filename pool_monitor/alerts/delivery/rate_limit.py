@@ -8,7 +8,8 @@ one digest at once, and then in one every `DIGEST_EVERY` at most. This ends when
 `QUIET` seconds have passed since it was made. While a digest has not arrived, nothing else is told, so no newer message
 of a group overtakes it.
 
-Pages are only delayed: as many are sent as there are tokens, and the others wait for the next.
+Pages are only delayed: as many are sent as there are tokens, and the others wait for the next. A running Alertmanager
+has no limit: it has its own, and wants to know every alert.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ DIGEST_EVERY = 30.0
 """Least seconds between two digests."""
 QUIET = 60.0
 """Seconds without anything to tell, after which messages are no longer held back."""
+STATES_MAX, STATES_EVERY = 1000, 1.0
+"""Most messages that wait for a running Alertmanager, and seconds until there may be room for more."""
 _SLACK = 1e-6  # sums of parts of a token may be short of a whole one by rounding
 
 
@@ -38,6 +41,14 @@ class Ration(NamedTuple):
     """Whether all the others are told now, in one message. Else they are held back, and asked for again."""
     next_at: float | None = None
     """When those that are held back are asked for again; None: there are none."""
+
+
+def states_ration(due: int, waiting: int, at: float) -> Ration:
+    """Return what a running Alertmanager may be told: each alert by itself, as fast as it takes them. Of those that it
+    has not taken, at most `STATES_MAX` wait in the outbox, which has to have room for the other receivers.
+    """
+    single = max(min(due, STATES_MAX - waiting), 0)
+    return Ration(single, next_at=at + STATES_EVERY if single < due else None)
 
 
 class RateLimits:
@@ -161,5 +172,5 @@ def is_page(receiver: Receiver) -> bool:
 
 
 def is_limited(receiver: Receiver) -> bool:
-    """Whether there is a limit at all. A running Alertmanager has its own, and is told of every alert."""
+    """Whether there is a limit at all: for a running Alertmanager there is none (`states_ration`)."""
     return not isinstance(receiver.channel, AlertmanagerApi)

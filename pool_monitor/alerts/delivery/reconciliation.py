@@ -64,7 +64,7 @@ def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: flo
 
 def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed:
     fingerprint, changed = alert.fingerprint, list[Group]()
-    placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause and member.end is None]
+    placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause and _is_placed(member)]
     wanted = Want(routing, alert, [member.joined_as for _, member in placed]).targets
     surplus = [(group, member) for group, member in placed if (group.receiver, group.key) not in wanted]
     receivers = {receiver for receiver, _ in wanted}
@@ -77,7 +77,9 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
             group.clamp(at)
             ledger.keep(group)
             changed.append(group)
-        if (member is not None and member.end is None) or target.receiver in staying:
+        if (member is not None and _is_placed(member)) or target.receiver in staying:
+            if group is not None and member is not None and member.end is not None:
+                changed.append(_go_on(ledger, group, fingerprint, member))
             continue
         donor = next((one for one in surplus if one[0].receiver == target.receiver), None)
         if donor is not None:
@@ -86,11 +88,16 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
         elif (joined := join(ledger, fingerprint, alert_member(alert, severity), target, at)) is not None:
             changed.append(joined)
     for group, member in surplus:
-        if group.receiver not in receivers:
+        if group.receiver not in receivers and member.end is None:
             end(ledger, group, fingerprint, member, End(at=at, reason=ROUTE_CHANGED))
-        elif group.receiver not in staying:
+        elif group.receiver in receivers and group.receiver not in staying:
             ledger.remove_member(group, fingerprint)
     return Changed(tuple(changed), postponed=bool(staying))
+
+
+def _is_placed(member: Member) -> bool:
+    """Whether *member* fires for its receiver, or would if the routes had not changed: that was not said yet."""
+    return member.end is None or (member.end.reason == ROUTE_CHANGED and member.end_no == 0)
 
 
 def alert_member(alert: Alert, joined_as: str) -> Member:
@@ -132,9 +139,17 @@ def end(ledger: Ledger, group: Group, fingerprint: str, member: Member, how: End
     ledger.set_member(group, fingerprint, member)
 
 
+def _go_on(ledger: Ledger, group: Group, fingerprint: str, member: Member) -> Group:
+    """The route to the receiver is there again before it was told that it is gone."""
+    member.end = None
+    ledger.set_member(group, fingerprint, member)
+    return group
+
+
 def _move(ledger: Ledger, donor: tuple[Group, Member], fingerprint: str, target: Target, at: float) -> Group:
     """Move a member to another group of its receiver, with what was told and with the times."""
     old, member = donor
+    member.end = None
     group = ledger.find(target.receiver, target.group_key)
     if group is None:
         group = ledger.add_group(target, old.flush_at)

@@ -6,7 +6,6 @@ A value of a receiver may be a secret. No message here repeats one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 from pool_monitor.alerts.channels.address_guard import URL_MAX, host_problem, is_loopback, url_problem
@@ -139,11 +138,6 @@ _ADDRESS = text("an address of e-mail, such as ops@example.org", r"[^@\s]+@[^@\s
 _SERVER = text("a host and a port, such as smtp.example.org:587", r"[^\s:@/]+:[0-9]{1,5}", most=260, secret=True)
 
 
-def _needs(module: str, extra: str, fields: Fields) -> None:
-    if find_spec(module) is None:
-        fields.wrong("", f"cannot be told without the extra {extra}: pip install 'pool-monitor[{extra}]'", warning=True)
-
-
 def _email(fields: Fields) -> Email:
     host, _, port = fields.get("smtp", "localhost:25").rpartition(":")
     if not 1 <= int(port) <= 65_535:
@@ -155,7 +149,6 @@ def _email(fields: Fields) -> Email:
         fields.wrong("tls", "is none, and without TLS a password is never sent to another machine")
     if problem := host_problem(host):
         fields.wrong("smtp", problem)
-    _needs("aiosmtplib", "mail", fields)
     return Email(
         to=fields.get("to", ()),
         host=host,
@@ -195,11 +188,6 @@ def _service_url(value: str) -> None:
         raise ValueError("is not a URL of apprise; needs one such as mailtos://user:password@example.org")
 
 
-def _apprise(fields: Fields) -> AppriseChannel:
-    _needs("apprise", "notify", fields)
-    return AppriseChannel(url=_secret_url(fields))
-
-
 APPRISE = Section(
     "apprise",
     "a service that apprise knows",
@@ -211,7 +199,7 @@ APPRISE = Section(
         ),
         *_URL_KEYS[1:],
     ),
-    _apprise,
+    lambda fields: AppriseChannel(url=_secret_url(fields)),
     one_of=tuple(key.name for key in _URL_KEYS),
     kinds="receiver of this kind",
     secret=True,

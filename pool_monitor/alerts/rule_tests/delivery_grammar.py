@@ -9,7 +9,7 @@ from pool_monitor.alerts.rehearsal import Upshot
 from pool_monitor.alerts.rule_file.fields import Entry, Fields, ListOf, Section, Text
 from pool_monitor.alerts.rule_file.nodes import ScalarNode
 from pool_monitor.alerts.rule_file.scalars import ALERT_NAME, DURATION, FLAG, NAME, choice, whole
-from pool_monitor.alerts.rule_tests.faults import WORDS, answered
+from pool_monitor.alerts.rule_tests.faults import WITHOUT_ANSWER, answered, broken
 from pool_monitor.alerts.rule_tests.notation import LABELS, MANY, MOMENT, SECONDS, TEXTS
 from pool_monitor.alerts.rule_tests.suite import ExpectedNotification, ExpectedQuiet, ExpectedToldAlert, Fault
 
@@ -126,11 +126,11 @@ QUIET = Section(
 
 
 def _respond(node: ScalarNode) -> int | str:
-    if node.text in WORDS:
+    if node.text in WITHOUT_ANSWER:
         return node.text
     if node.text.isdecimal() and 200 <= int(node.text) <= 599:
         return int(node.text)
-    raise ValueError(f"{node.shown} is neither an HTTP status from 200 to 599 nor one of {', '.join(WORDS)}")
+    raise ValueError(f"{node.shown} is neither an HTTP status from 200 to 599 nor one of {', '.join(WITHOUT_ANSWER)}")
 
 
 def _fault(fields: Fields) -> Fault:
@@ -142,7 +142,7 @@ def _fault(fields: Fields) -> Fault:
         receiver=fields.get("receiver", ""),
         starts_at=starts_at,
         ends_at=None if length is None else starts_at + length,
-        upshot=WORDS[respond] if isinstance(respond, str) else Upshot(answered(respond, retry_after)),
+        upshot=broken(respond) if isinstance(respond, str) else Upshot(answered(respond, retry_after)),
         line=fields.node.line,
         column=fields.node.column,
     )
@@ -158,9 +158,9 @@ FAULT = Section(
         Entry(
             "respond",
             Text(
-                f"an HTTP status, such as 503, or one of {', '.join(WORDS)}",
+                f"an HTTP status, such as 503, or one of {', '.join(WITHOUT_ANSWER)}",
                 _respond,
-                {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"enum": list(WORDS)}]},
+                {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"enum": list(WITHOUT_ANSWER)}]},
             ),
             "What comes of an attempt.",
             required=True,

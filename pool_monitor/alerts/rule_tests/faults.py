@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pool_monitor.alerts.channels.http import CONNECT_S, STEP_S, Answer, judged
+from pool_monitor.alerts.channels.http import CONNECT_S, STEP_S, Answer, judged, unanswered
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
 from pool_monitor.alerts.rehearsal import Upshot
 from pool_monitor.alerts.rule_tests.suite import Fault
 
-WORDS: Mapping[str, Upshot] = {
-    "timeout": Upshot(Outcome("retry", f"no answer within {STEP_S:g} s", unsure=True), STEP_S),
-    "reset": Upshot(Outcome("retry", "the connection ended before the answer", unsure=True)),
-    "unreachable": Upshot(Outcome("retry", f"no connection within {CONNECT_S:g} s"), CONNECT_S),
+WITHOUT_ANSWER: Mapping[str, tuple[str, bool, float]] = {
+    "timeout": ("ReadTimeout", True, STEP_S),
+    "reset": ("ReadError", True, 0.0),
+    "unreachable": ("ConnectTimeout", False, CONNECT_S),
 }
-"""What comes of an attempt that gets no answer."""
+"""Attempts that get no answer: the error of httpcore, whether the request was sent, and after how many seconds."""
 _SLACK = 1e-6
 
 
@@ -24,6 +24,14 @@ def answered(status: int, retry_after: float | None) -> Outcome:
     """
     headers = {} if retry_after is None else {"retry-after": f"{retry_after:.0f}"}
     return judged(Answer(status, headers, ""), 0.0)
+
+
+def broken(word: str) -> Upshot:
+    """Return what comes of an attempt that gets no answer, as a webhook judges it. *word*: of `WITHOUT_ANSWER`."""
+    import httpcore
+
+    name, begun, after = WITHOUT_ANSWER[word]
+    return Upshot(unanswered(getattr(httpcore, name)(), begun=begun), after)
 
 
 def answers(faults: Sequence[Fault], start: float) -> Callable[[Notification, float], Upshot]:

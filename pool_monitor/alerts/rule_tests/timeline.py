@@ -17,25 +17,28 @@ _ALERTS_MAX = 5
 
 
 class Timeline:
-    """The attempts of one test, in the order of time. Bounded by its evaluations."""
+    """The attempts at those receivers of which a test expects something, in the order of time. Bounded by the limits of
+    these receivers and the time of the test.
+    """
 
     def __init__(self, case: Case, file: str) -> None:
         self._case, self._file = case, file
-        self._attempts: dict[str, list[Attempt]] = {}
+        self._expected: list[ExpectedNotification | ExpectedQuiet] = [*case.notifications, *case.quiet]
+        self._expected.sort(key=lambda one: (one.line, one.column))
+        self._attempts: dict[str, list[Attempt]] = {one.receiver: [] for one in self._expected}
 
     def note(self, attempts: Iterable[Attempt]) -> Iterator[Attempt]:
         """Keep *attempts*, and yield them."""
         for one in attempts:
-            self._attempts.setdefault(one.notification.receiver, []).append(one)
+            if (kept := self._attempts.get(one.notification.receiver)) is not None:
+                kept.append(one)
             yield one
 
     def failures(self) -> Iterator[str]:
         """Yield what was not as expected, in words, several lines each. The last one of a receiver has all that it was
         told.
         """
-        expected: list[ExpectedNotification | ExpectedQuiet] = [*self._case.notifications, *self._case.quiet]
-        expected.sort(key=lambda one: (one.line, one.column))
-        for receiver in dict.fromkeys(one.receiver for one in expected):
+        for receiver in self._attempts:
             failures = list(self._of_receiver(receiver))
             for failure in failures[:-1]:
                 yield "\n".join(failure)
@@ -43,7 +46,7 @@ class Timeline:
                 yield "\n".join([*failures[-1], *(f"    {line}" for line in self._told(receiver))])
 
     def _of_receiver(self, receiver: str) -> Iterator[list[str]]:
-        arrived = [one for one in self._attempts.get(receiver, ()) if one.arrived and self._time(one) <= self._case.end]
+        arrived = [one for one in self._attempts[receiver] if one.arrived and self._time(one) <= self._case.end]
         for quiet in self._case.quiet:
             if quiet.receiver == receiver:
                 yield from self._broken(quiet, arrived)
@@ -102,7 +105,7 @@ class Timeline:
         return len(self._differences(one, other)), abs(one.time - self._time(other))
 
     def _told(self, receiver: str) -> Iterator[str]:
-        attempts = self._attempts.get(receiver, [])
+        attempts = self._attempts[receiver]
         yield f"{receiver} was told:" if attempts else f"{receiver} was told nothing"
         for one in attempts[:SHOWN_MAX]:
             came = "" if one.arrived else f" - {one.outcome.reason}"

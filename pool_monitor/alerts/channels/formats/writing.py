@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pool_monitor.alerts.channels.secrets import cleaned
+from pool_monitor.answers import cleaned
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_S = 253_402_214_400.0

@@ -107,7 +107,7 @@ class _Process:
         return self.kind is not None or (self.latest in ("answered", "odd") and not self.failed)
 
 
-class Roster:
+class WatchList:
     """The processes that are watched, at most `WATCHED_MAX`."""
 
     def __init__(self) -> None:
@@ -122,6 +122,9 @@ class Roster:
     def keys(self) -> list[str]:
         """The keys of all processes."""
         return list(self._processes)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._processes
 
     @property
     def services(self) -> list[str]:
