@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import chain
@@ -271,15 +272,19 @@ class Outbox:
         """What each receiver is owed, by its name."""
         if self._debts is not None:
             return self._debts
-        found: dict[str, Debt] = {}
-        for waiting in self._rows.values():
-            owed, parked, oldest = found.get(waiting.notification.receiver, Debt())
-            oldest = waiting.since if oldest is None else min(oldest, waiting.since)
-            gone = self.contact(waiting.notification.receiver).state is ReceiverPhase.GONE
-            parked += gone or waiting.place == "parked"
-            found[waiting.notification.receiver] = Debt(owed + 1, parked, oldest)
-        self._debts = found
-        return found
+        owed, parked, oldest = Counter[str](), Counter[str](), dict[str, float]()
+        for waiting in self._rows.values():  # there may be ten thousand
+            receiver = waiting.notification.receiver
+            owed[receiver] += 1
+            if waiting.place == "parked":
+                parked[receiver] += 1
+            if waiting.since < oldest.get(receiver, math.inf):
+                oldest[receiver] = waiting.since
+        gone = {name for name in owed if self.contact(name).state is ReceiverPhase.GONE}
+        self._debts = {
+            name: Debt(number, number if name in gone else parked[name], oldest[name]) for name, number in owed.items()
+        }
+        return self._debts
 
     def __len__(self) -> int:
         return len(self._rows)
