@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 import socket
 import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,33 @@ async def test_each_attempt_sends_the_same_and_a_group_is_one_thread():
     assert len(thread) == 1
     assert None not in thread
     assert server.messages[1]["Subject"].startswith("[RESOLVED 1]")
+
+
+async def test_the_names_of_messages_are_readable_however_long_the_domain_is():
+    domain = "alerts.eu-central-1.department-of-search.a-company-with-a-long-name.example"
+    raw = message_of(notification(), Email(to=(f"ops@{domain}",), host="x", port=25))
+    message = message_from_bytes(raw)
+    for name in ("Message-ID", "In-Reply-To", "References"):
+        assert re.fullmatch(rf"<[\w.-]+@{re.escape(domain)}>", str(message[name]).strip()), message[name]
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [
+        ("web1.example.org", "web1.example.org"),
+        ("web1", "[127.0.0.1]"),
+        ("localhost.localdomain", "[127.0.0.1]"),
+        ("my_container.x", "[127.0.0.1]"),
+    ],
+)
+async def test_a_machine_without_a_full_name_introduces_itself_by_its_address(
+    machine: str, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As RFC 5321 wants it. Many servers answer "504 Helo command rejected: need fully-qualified hostname"."""
+    monkeypatch.setattr(socket, "gethostname", lambda: machine)
+    async with mail_server() as server:
+        assert (await sent(server)).result == "sent"
+    assert server.introduced == [name]
 
 
 async def test_text_from_elsewhere_can_add_neither_headers_nor_lines():

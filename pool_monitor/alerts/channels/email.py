@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email import policy
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -184,7 +184,7 @@ class _Attempt:
             sock=connection,
             use_tls=implicit,
             start_tls=False,
-            local_hostname=_own_name(),
+            local_hostname=_own_name(connection.getsockname()[0]),
             tls_context=context,
             timeout=STEP_S,
         )
@@ -268,7 +268,7 @@ def message_of(notification: Notification, email: Email) -> bytes:
     """
     sender = email.sender or email.to[0]
     utf8 = not "".join((sender, *email.to)).isascii()
-    message = EmailMessage(policy=policy.SMTPUTF8 if utf8 else policy.SMTP)
+    message = EmailMessage(policy=_POLICY.clone(utf8=utf8))
     domain = sender.rpartition("@")[2]
     domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
     thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
@@ -283,6 +283,17 @@ def message_of(notification: Notification, email: Email) -> bytes:
     return message.as_bytes()
 
 
+def _policy() -> policy.EmailPolicy[EmailMessage]:
+    """As SMTP wants it. Python takes the headers that name other messages for text, and encodes a long name, which no
+    mail program then finds (https://github.com/python/cpython/issues/79986).
+    """
+    headers = HeaderRegistry()
+    for name in ("In-Reply-To", "References"):
+        headers.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type] # it becomes a part of a header class
+    return policy.SMTP.clone(header_factory=headers)
+
+
+_POLICY = _policy()
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -305,10 +316,14 @@ def _masked(address: str) -> str:
     return f"{cut(user[:1])}***@{cut(domain, 60)}"
 
 
-def _own_name() -> str:
-    """How we introduce ourselves, without asking the network for a name."""
+def _own_name(address: str) -> str:
+    """How we introduce ourselves, without asking the network for a name: by the full name of the machine, or else by
+    the *address* that the connection has here (RFC 5321, 4.1.4). Many servers refuse a name without a domain.
+    """
     name = socket.gethostname()
-    return name if _DOMAIN.fullmatch(name) else "localhost"
+    if "." in name and not name.endswith(".localdomain") and _DOMAIN.fullmatch(name):
+        return name
+    return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"
 
 
 def _authorities() -> ssl.SSLContext:
