@@ -16,7 +16,8 @@ import anyio
 import msgspec
 
 from pool_monitor.alerts.channels.formats.writing import rfc3339
-from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
+from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.log import logger

@@ -24,10 +24,11 @@ import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
 from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
-from pool_monitor.alerts.channels.secrets import SecretMissing, bare_origin, origin, seen, value_of
+from pool_monitor.alerts.channels.judgement import EXCERPT_MAX, Answer, Judge, judged
+from pool_monitor.alerts.channels.secrets import SecretMissing, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
-from pool_monitor.alerts.delivery.notification import SENT, Outcome, Result
-from pool_monitor.answers import Redactor, cleaned, excerpt, seconds_wanted
+from pool_monitor.alerts.delivery.notification import Outcome
+from pool_monitor.answers import Redactor, cleaned, excerpt
 from pool_monitor.side_thread import SideThread
 from pool_monitor.version import __version__
 
@@ -41,45 +42,10 @@ ANSWER_S = 5.0
 """How long the body of an answer may take. Its status says already what came of the attempt."""
 ANSWER_MAX = 4096
 """Most bytes that are read of the body of an answer."""
-EXCERPT_MAX = 256
-"""Most characters of an answer in a reason."""
-
-_BY_CLASS: Mapping[int, Result] = {2: "sent", 3: "refused", 4: "refused", 5: "retry"}
-_BY_STATUS: Mapping[int, Result] = {408: "retry", 410: "gone", 413: "too_large", 425: "retry", 429: "retry"}
-
-
 KEPT_S = 30.0
 """How long a connection is kept for the next message."""
 REASON_MAX = EXCERPT_MAX + 100
 """Most characters of a reason."""
-
-
-class Answer(NamedTuple):
-    """What a receiver answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    """By name in small letters."""
-    text: str = ""
-    """The beginning of the body, cleaned, without secrets."""
-
-
-Judge = Callable[[Answer, float], Outcome]
-"""Says what an answer means that arrived at a time, in seconds since the epoch."""
-
-
-def judged(answer: Answer, now: float) -> Outcome:
-    """Return what *answer* means for most receivers."""
-    status = answer.status
-    result = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, "refused")
-    if result == "sent":
-        return SENT
-    if 300 <= status < 400:
-        where = bare_origin(answer.headers.get("location", ""))
-        return Outcome("refused", f"answered {status}: moved{f' to {where}' if where else ''}, and is not followed")
-    reason = f"answered {status}{f': {answer.text[:EXCERPT_MAX]}' if answer.text else ''}"
-    wanted = seconds_wanted(answer.headers.get("retry-after"), now) if result == "retry" else None
-    return Outcome(result, reason, retry_after=wanted)
 
 
 class Message(NamedTuple):
