@@ -7,7 +7,6 @@ where the server offers it. A password is sent over TLS only, except to this mac
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import socket
 import ssl
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
+from pool_monitor.alerts.channels.failures import system_error, system_words
 from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
@@ -116,8 +116,8 @@ class EmailSender:
     def _failed(self, error: Exception, attempt: _Attempt) -> Outcome:
         import aiosmtplib
 
-        cause = _certificate_error(error)
-        if cause is not None:
+        cause = system_error(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
         if isinstance(error, _Refused):
             return Outcome("refused", str(error))
@@ -131,8 +131,7 @@ class EmailSender:
         if isinstance(error, aiosmtplib.SMTPServerDisconnected):
             return Outcome("retry", "the server ended the connection", unsure=attempt.begun)
         if not attempt.connected and isinstance(error, OSError | aiosmtplib.SMTPConnectError):
-            reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            return Outcome("retry", f"cannot be connected to: {attempt.clean(_strerror(reason))}"[:_REASON_MAX])
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(system_words(cause))}"[:_REASON_MAX])
         # A defect of ours or of a library, whose text may hold anything.
         return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
 
@@ -306,19 +305,3 @@ def _own_name() -> str:
 def _authorities() -> ssl.SSLContext:
     """The authorities that the machine trusts, or those of ``SSL_CERT_FILE``. Takes 40 ms."""
     return ssl.create_default_context()
-
-
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _strerror(error: BaseException) -> str:
-    """Return what the system says of an error. asyncio puts addresses into its text."""
-    if not isinstance(error, OSError):
-        return type(error).__name__
-    known = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
-    return known or type(error).__name__

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +22,7 @@ import httpcore
 import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
+from pool_monitor.alerts.channels.failures import system_error, system_words
 from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
 from pool_monitor.alerts.channels.judgement import EXCERPT_MAX, Answer, Judge, judged
 from pool_monitor.alerts.channels.secrets import SecretMissing, origin, seen, value_of
@@ -232,7 +232,7 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
     """Return what came of an attempt that *error* ended before there was an answer. *begun*: the receiver may have
     something of the request.
     """
-    cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
+    cause = system_error(error)
     if isinstance(error, Unsendable | SecretMissing):
         return Outcome("refused", str(error))
     if isinstance(error, Forbidden):
@@ -242,7 +242,7 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
     if isinstance(error, httpcore.TimeoutException) and not begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
     if isinstance(error, httpcore.NetworkError) and not begun:
-        return Outcome("retry", f"cannot be connected to: {_words(cause)}")
+        return Outcome("retry", f"cannot be connected to: {system_words(cause)}")
     if isinstance(error, TimeoutError):
         return Outcome("retry", f"not done within {SEND_S:g} s", unsure=begun)
     if isinstance(error, httpcore.TimeoutException):
@@ -251,25 +251,6 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
         return Outcome("retry", "the connection ended without an answer of HTTP", unsure=True)
     # A defect of ours or of a library, whose text may hold anything.
     return Outcome("retry", f"failed with {type(error).__name__}", unsure=begun)
-
-
-def _words(error: OSError | None) -> str:
-    """What the system says of an error, without the address."""
-    if error is None:
-        return "the connection failed"
-    known = error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError)
-    return os.strerror(error.errno or 0) if known else error.strerror or type(error).__name__
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        for one in error.args[:1]:
-            if isinstance(one, Exception):
-                yield from _causes(one)
-        if isinstance(error, ExceptionGroup):
-            yield from _causes(error.exceptions[0])
-        error = error.__cause__ or error.__context__
 
 
 @cache
