@@ -27,7 +27,6 @@ from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import Redactor, cleaned
 from pool_monitor.log import logger
 from pool_monitor.redaction import redact
@@ -167,8 +166,9 @@ class _Attempt:
         """Connect, begin TLS, log in."""
         from aiosmtplib import SMTP
 
-        email, login = self._email, await self._side_thread.run(self._login)
-        self._hide = Redactor((), (*(login or ()), *self._addresses))
+        email = self._email
+        login = await self._side_thread.run(lambda: [*map(value_of, email.login)])
+        self._hide = Redactor((), (*login, *self._addresses))
         implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
         client = self._client = SMTP(
             hostname=email.host,
@@ -190,19 +190,13 @@ class _Attempt:
                 await client.ehlo()
             elif email.tls == "starttls":
                 raise _Refused("the server offers no STARTTLS")
-        if login is not None and not safe and not is_loopback(email.host):
+        if login and not safe and not is_loopback(email.host):
             raise _Refused("without TLS a password is never sent to another machine")
-        if login is not None:
+        if login:
             if not client.supports_extension("auth"):
                 raise _Refused("the server offers no log-in")
-            await client.login(*login)
-
-    def _login(self) -> tuple[str, str] | None:
-        email = self._email
-        if email.user_env is None:
-            return None
-        password = Secret(variable=email.password_env, file=email.password_file)
-        return value_of(Secret(variable=email.user_env)), value_of(password)
+            user, password = login
+            await client.login(user, password)
 
     @property
     def _addresses(self) -> Sequence[str]:
