@@ -7,13 +7,12 @@ proxies as it likes, and its addresses are not checked.
 from __future__ import annotations
 
 import hashlib
-import logging
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels.secrets import SecretMissing, place_of, value_of
 from pool_monitor.alerts.channels.text import lines, subject
 from pool_monitor.alerts.channels.threaded import Threaded
+from pool_monitor.alerts.channels.unlogged import unlogged
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import cleaned
@@ -45,21 +44,17 @@ class AppriseSender:
         await self._thread.aclose()
 
     def _attempt(self, notification: Notification) -> Outcome:
-        quiet = _SENDING.set(True)
         try:
-            for name in _LOGGERS:
-                logging.getLogger(name).addFilter(_unless_sending)
             url = value_of(self._channel.url)
             self.where = _place(Secret(url))
-            return _send(url, notification)
+            with unlogged(*_LOGGERS):
+                return _send(url, notification)
         except SecretMissing as error:
             return Outcome("refused", str(error))
         except ImportError:
             return Outcome("refused", NEEDS_EXTRA)
         except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
             return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
-        finally:
-            _SENDING.reset(quiet)
 
 
 def _send(url: str, notification: Notification) -> Outcome:
@@ -97,11 +92,3 @@ def _place(secret: Secret) -> str:
         return f"the URL in {place_of(secret)}"
     scheme = cleaned(url.partition("://")[0])[:20]
     return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
-
-
-_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends by apprise", default=False)
-
-
-def _unless_sending(_record: logging.LogRecord) -> bool:
-    """Drop what libraries log of our messages: it has URLs and bodies."""
-    return not _SENDING.get()

@@ -6,12 +6,10 @@ httpcore is used without httpx's client, which would write each URL to the servi
 from __future__ import annotations
 
 import base64
-import logging
 import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -27,6 +25,7 @@ from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBacke
 from pool_monitor.alerts.channels.judgement import EXCERPT_MAX, Answer, Judge, judged
 from pool_monitor.alerts.channels.secrets import SecretMissing, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
+from pool_monitor.alerts.channels.unlogged import unlogged
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.answers import Redactor, cleaned, excerpt
 from pool_monitor.side_thread import SideThread
@@ -46,6 +45,8 @@ KEPT_S = 30.0
 """How long a connection is kept for the next message."""
 REASON_MAX = EXCERPT_MAX + 100
 """Most characters of a reason."""
+_LOGGERS = ("httpcore.connection", "httpcore.http11")
+"""They log headers of an answer at DEBUG, which may repeat a secret."""
 
 
 class Message(NamedTuple):
@@ -83,10 +84,9 @@ class HttpClient:
         Returns within `SEND_S`. Raises only the cancellation.
         """
         attempt = _Attempt()
-        quiet = _SENDING.set(True)
         try:
             # The time limits of httpcore begin anew with every byte.
-            with anyio.fail_after(SEND_S):
+            with unlogged(*_LOGGERS), anyio.fail_after(SEND_S):
                 url, headers, key = await self._side_thread.run(self._secrets)
                 attempt.hide = Redactor([url], [*headers.values(), key])
                 self.where = origin(url)
@@ -105,8 +105,6 @@ class HttpClient:
         else:
             assert attempt.answer is not None
             outcome = judge(attempt.answer, time.time())
-        finally:
-            _SENDING.reset(quiet)
         return outcome._replace(reason=attempt.hide(cleaned(outcome.reason))[:REASON_MAX])
 
     def _secrets(self) -> tuple[str, Mapping[str, str], str]:
@@ -121,12 +119,8 @@ class HttpClient:
     async def _disconnect(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            quiet = _SENDING.set(True)
-            try:
-                with anyio.move_on_after(1.0):
-                    await pool.aclose()
-            finally:
-                _SENDING.reset(quiet)
+            with unlogged(*_LOGGERS), anyio.move_on_after(1.0):
+                await pool.aclose()
 
     async def _exchange(self, attempt: _Attempt, request: httpcore.Request) -> None:
         if self._pool is None:
@@ -147,22 +141,12 @@ class HttpClient:
             await response.aclose()
 
     async def _made_pool(self, *, secure: bool) -> httpcore.AsyncConnectionPool:
-        for name in ("httpcore.connection", "httpcore.http11"):
-            logging.getLogger(name).addFilter(_unless_sending)
         return httpcore.AsyncConnectionPool(
             ssl_context=await self._side_thread.run(_authorities) if secure else None,
             max_connections=1,
             keepalive_expiry=KEPT_S,
             network_backend=GuardedBackend(self._side_thread, self._reach),
         )
-
-
-_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends a message", default=False)
-
-
-def _unless_sending(_record: logging.LogRecord) -> bool:
-    """Drop what httpcore logs at DEBUG of our requests: headers of an answer, which may repeat a secret."""
-    return not _SENDING.get()
 
 
 class _Attempt:
