@@ -6,15 +6,13 @@ proxies as it likes, and its addresses are not checked.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
-from pool_monitor.alerts.channels.secrets import SecretMissing, place_of, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, digest, seen, value_of
 from pool_monitor.alerts.channels.text import lines, subject
 from pool_monitor.alerts.channels.threaded import Threaded
 from pool_monitor.alerts.channels.unlogged import unlogged
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import cleaned
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ class AppriseSender:
     def __init__(self, channel: AppriseChannel) -> None:
         self._channel = channel
         self._thread = Threaded("alerts by apprise")
-        self.where = _place(channel.url)
+        self.where = seen(channel.url, _shown)
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* once."""
@@ -46,7 +44,7 @@ class AppriseSender:
     def _attempt(self, notification: Notification) -> Outcome:
         try:
             url = value_of(self._channel.url)
-            self.where = _place(Secret(url))
+            self.where = _shown(url)
             with unlogged(*_LOGGERS):
                 return _send(url, notification)
         except SecretMissing as error:
@@ -82,13 +80,6 @@ def _send(url: str, notification: Notification) -> Outcome:
     return SENT if sent else Outcome("retry", "apprise could not send it, and says no more")
 
 
-def _place(secret: Secret) -> str:
-    """Return what people may see of a URL: which service, and 8 hexadecimal digits of its SHA-256. Reads no file."""
-    try:
-        url = "" if secret.file is not None else value_of(secret)
-    except SecretMissing as error:
-        return str(error)
-    if not url:
-        return f"the URL in {place_of(secret)}"
-    scheme = cleaned(url.partition("://")[0])[:20]
-    return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
+def _shown(url: str) -> str:
+    """Return what people may see of *url*: which service, and 8 hexadecimal digits of its SHA-256."""
+    return f"{cleaned(url.partition('://')[0])[:20]}:// ({digest(url)})"

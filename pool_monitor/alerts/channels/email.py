@@ -23,7 +23,7 @@ import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
 from pool_monitor.alerts.channels.failures import system_error, system_words
-from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, digest, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
@@ -55,8 +55,7 @@ class EmailSender:
 
     def __init__(self, email: Email) -> None:
         self._email = email
-        digest = hashlib.sha256(",".join(email.to).encode()).hexdigest()[:8]
-        self.where = f"{cut(email.host)}:{email.port} ({digest})"
+        self.where = f"{cut(email.host)}:{email.port} ({digest(','.join(email.to))})"
         self._side_thread = SideThread("alerts email")
         self._partly = _Partly()
 
