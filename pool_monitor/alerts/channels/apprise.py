@@ -6,6 +6,7 @@ proxies as it likes, and its addresses are not checked.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels.secrets import SecretMissing, digest, seen, value_of
@@ -13,13 +14,13 @@ from pool_monitor.alerts.channels.text import lines, subject
 from pool_monitor.alerts.channels.threaded import Threaded
 from pool_monitor.alerts.channels.unlogged import unlogged
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.answers import cleaned
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification
     from pool_monitor.alerts.routing import AppriseChannel
 
 NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[notify]'"
+_SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}://")
 _LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
 
 
@@ -82,4 +83,5 @@ def _send(url: str, notification: Notification) -> Outcome:
 
 def _shown(url: str) -> str:
     """Return what people may see of *url*: which service, and 8 hexadecimal digits of its SHA-256."""
-    return f"{cleaned(url.partition('://')[0])[:20]}:// ({digest(url)})"
+    service = _SERVICE.match(url)
+    return f"{service[0] if service else 'a URL'} ({digest(url)})"
