@@ -41,7 +41,7 @@ def subject(notification: Notification) -> str:
 
 def headline(alert: ToldAlert) -> str:
     """Return what is wrong, in one line: ``FailingCalls critical: 12% of summarize fail``."""
-    said = cut(alert.summary) or _listed(_own_labels(alert))
+    said = cut(alert.summary) or own_labels(alert)
     name = cut(f"{alert.alertname} {alert.severity}".strip(), 120)
     return f"{name}: {said}" if said else name
 
@@ -67,7 +67,7 @@ def lines(notification: Notification) -> Iterator[str]:
 def paragraph(alert: ToldAlert) -> Iterator[str]:
     """Yield the lines that tell one alert."""
     yield f"{alert.status.upper()}  {headline(alert)}"
-    details = (measured(alert), trend(alert), times(alert), _listed(_own_labels(alert)), *_notes(alert))
+    details = (measured(alert), trend(alert), times(alert), own_labels(alert), *_notes(alert))
     yield from (f"  {line}" for line in details if line)
 
 
@@ -89,7 +89,7 @@ def trend(alert: ToldAlert) -> str:
 
 def own_labels(alert: ToldAlert) -> str:
     """Return what tells it from others of its rule: ``pool=text operation=chat``."""
-    return _listed(_own_labels(alert))
+    return _listed({name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")})
 
 
 def times(alert: ToldAlert) -> str:
@@ -134,10 +134,6 @@ def _notes(alert: ToldAlert) -> Iterator[str]:
     for name, text in alert.annotations.items():
         if name not in ("summary", "runbook"):
             yield f"{cut(name, 100)}: {cut(text)}"
-
-
-def _own_labels(alert: ToldAlert) -> dict[str, str]:
-    return {name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")}
 
 
 def _listed(labels: dict[str, str]) -> str:
