@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format, confirmed
-from pool_monitor.alerts.channels.formats.writing import encoded, rfc3339
+from pool_monitor.alerts.channels.formats.writing import encoded, is_link, rfc3339
 from pool_monitor.alerts.channels.text import cut, paragraph, subject
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ def _payload(notification: Notification) -> dict[str, Any]:
 
 def _links(notification: Notification) -> list[dict[str, str]]:
     """The runbooks, each once."""
-    found = dict.fromkeys(
-        alert.runbook
-        for alert in notification.alerts
-        if alert.runbook.startswith(("https://", "http://")) and alert.runbook.isprintable()
-    )
+    found = dict.fromkeys(alert.runbook for alert in notification.alerts if is_link(alert.runbook))
     return [{"href": url, "text": "runbook"} for url in list(found)[:LINKS_MAX]]
 
 
