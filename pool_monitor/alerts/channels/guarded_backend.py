@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,8 @@ from pool_monitor.side_thread import SideThread
 
 _TRIED_MAX = 4
 """Most addresses of a name that are tried."""
+READ_MAX, PIECE_MAX = 64 * 1024, 2048
+"""Most bytes that are read of one answer, and at once."""
 
 
 class Forbidden(Exception):
@@ -50,10 +53,12 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             # One that does not answer leaves time for those after it.
             share = None if end is None else max(end - time.monotonic(), 0.01) / left
             try:
-                return await self._network.connect_tcp(tried[-left], port, share, local_address, socket_options)
+                stream = await self._network.connect_tcp(tried[-left], port, share, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if left == 1:
                     raise
+            else:
+                return _Bounded(stream)
         raise httpcore.ConnectError("the name has no address")
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
@@ -73,3 +78,41 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(error) from error
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class _Bounded(httpcore.AsyncNetworkStream):
+    """A connection of which little is read: at most `READ_MAX` bytes after what was written last, in small pieces.
+
+    The parser of HTTP handles all that one read has returned without a pause. So a receiver that sends thousands of
+    answers 1xx or tiny chunks would hold the event loop.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream, self._left = stream, READ_MAX
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read a piece. Raises ReadError when it was too much."""
+        if self._left <= 0:
+            raise httpcore.ReadError("the answer has too many bytes")
+        content = await self._stream.read(min(max_bytes, PIECE_MAX), timeout)
+        self._left -= len(content)
+        return content
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write, and begin to count anew."""
+        self._left = READ_MAX
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Begin TLS. What it carries is bounded in the same way."""
+        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what is known of the connection."""
+        return self._stream.get_extra_info(info)
