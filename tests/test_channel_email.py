@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
 import ssl
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pool_monitor.alerts.channels import email as email_module
+from pool_monitor.alerts.channels import guarded_backend
 from pool_monitor.alerts.channels.email import EmailSender, message_of
 from pool_monitor.alerts.delivery.notification import Notification, Outcome
 from pool_monitor.alerts.routing import Email
@@ -270,6 +273,28 @@ async def test_a_server_that_is_not_there_is_tried_again():
     assert outcome.result == "retry"
     assert not outcome.unsure
     assert outcome.reason == "cannot be connected to: Connection refused"
+
+
+async def test_a_name_that_hangs_holds_no_thread_that_the_end_of_the_program_waits_for(
+    short: None, monkeypatch: pytest.MonkeyPatch
+):
+    found = threading.Event()
+    monkeypatch.setattr(guarded_backend.socket, "getaddrinfo", lambda *_, **__: found.wait(20) and [])
+    try:
+        outcome = await sent(25, host="mail.example")
+        hanging = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
+    finally:
+        found.set()
+    assert outcome == Outcome("retry", "not done within 0.3 s")
+    assert [one for one in hanging if one.name.startswith("asyncio")] == []
+
+
+async def test_a_name_that_leads_to_metadata_is_refused(monkeypatch: pytest.MonkeyPatch):
+    entry = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 25))
+    monkeypatch.setattr(guarded_backend.socket, "getaddrinfo", lambda *_, **__: [entry])
+    outcome = await sent(25, host="mail.example")
+    assert outcome.result == "refused"
+    assert "metadata" in outcome.reason
 
 
 @pytest.mark.parametrize("address", ["ops@exämple.org", "öps@example.org", "a,b@example.org", "a\x00b@x.y"])

@@ -6,6 +6,7 @@ where the server offers it. A password is sent over TLS only, except to this mac
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
+from pool_monitor.alerts.channels.guarded_backend import Forbidden, addresses_of
 from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from pool_monitor.alerts.routing import Email
 
 NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[mail]'"
+CONNECT_S = 5.0
+"""How long one address of the server may take to be connected to."""
 STEP_S = 10.0
 """How long the server may take for one answer."""
 IMPLICIT_TLS_PORT = 465
@@ -121,6 +125,8 @@ class EmailSender:
             return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
         if isinstance(error, _Refused):
             return Outcome("refused", str(error))
+        if isinstance(error, Forbidden):
+            return Outcome("refused", f"its address {error}")
         if isinstance(error, ValueError):
             return Outcome("refused", "an address of the receiver is not valid")
         if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -173,7 +179,7 @@ class _Attempt:
         implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
         client = self._client = SMTP(
             hostname=email.host,
-            port=email.port,
+            sock=await self._connection(),
             use_tls=implicit,
             start_tls=False,
             local_hostname=_own_name(),
@@ -197,6 +203,29 @@ class _Attempt:
             if not client.supports_extension("auth"):
                 raise _Refused("the server offers no log-in")
             await client.login(*login)
+
+    async def _connection(self) -> socket.socket:
+        """Connect to one of the addresses of the server. aiosmtplib would look its name up in the threads of asyncio,
+        which the end of the program waits for.
+        """
+        from aiosmtplib import SMTPConnectError, SMTPConnectTimeoutError
+
+        email, loop = self._email, asyncio.get_running_loop()
+        error: Exception = SMTPConnectError("the name has no address")
+        for address in await addresses_of(email.host, email.port, self._side_thread):
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await loop.sock_connect(sock, (address, email.port))
+            except BaseException as failed:
+                sock.close()
+                if not isinstance(failed, OSError):
+                    raise
+                error = SMTPConnectTimeoutError("not in time") if isinstance(failed, TimeoutError) else failed
+            else:
+                return sock
+        raise error
 
     def _login(self) -> tuple[str, str] | None:
         email = self._email

@@ -24,11 +24,25 @@ class Forbidden(Exception):
     """Nothing is sent to this address. The text says why, and has nothing secret."""
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """The network for httpcore. A name is looked up in *side_thread*, where a resolver that hangs delays nobody else.
+async def addresses_of(
+    host: str, port: int, side_thread: SideThread, reach: Reach = Reach.ANY_BUT_METADATA
+) -> list[str]:
+    """Return the first addresses of *host*. It is looked up in *side_thread*, where a resolver that hangs delays nobody
+    else and does not keep the program from ending.
 
-    Every address of a name must be allowed: of a mixed answer, nobody knows which one is meant.
+    Every address of a name must be allowed: of a mixed answer, nobody knows which one is meant. Raises Forbidden, and
+    OSError and UnicodeError for a name that is not known.
     """
+    found = await side_thread.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        if problem := address_problem(address, reach):
+            raise Forbidden(problem)
+    return addresses[:_TRIED_MAX]
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """The network for httpcore. A name is looked up in *side_thread*."""
 
     def __init__(self, side_thread: SideThread, reach: Reach = Reach.ANY_BUT_METADATA) -> None:
         self._side_thread, self._reach = side_thread, reach
@@ -44,11 +58,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Connect to one of the addresses of *host*. Raises Forbidden, and the errors of httpcore."""
         end = None if timeout is None else time.monotonic() + timeout
-        addresses = await self._addresses(host, port, timeout)
-        for address in addresses:
-            if problem := address_problem(address, self._reach):
-                raise Forbidden(problem)
-        tried = addresses[:_TRIED_MAX]
+        try:
+            with anyio.fail_after(timeout):
+                tried = await addresses_of(host, port, self._side_thread, self._reach)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout("the name was not found in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(error) from error
         for left in range(len(tried), 0, -1):
             # One that does not answer leaves time for those after it.
             share = None if end is None else max(end - time.monotonic(), 0.01) / left
@@ -68,16 +84,6 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
         await self._network.sleep(seconds)
-
-    async def _addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
-        try:
-            with anyio.fail_after(timeout):
-                found = await self._side_thread.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout("the name was not found in time") from error
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(error) from error
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class _Bounded(httpcore.AsyncNetworkStream):
