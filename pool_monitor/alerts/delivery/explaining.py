@@ -8,7 +8,6 @@ from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import Member, suppressed_by
 from pool_monitor.alerts.delivery.rate_limit import RateLimits
-from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.snapshot import AlertView, ToldView
 
 TOLD_MAX = 8
@@ -57,8 +56,7 @@ def _told(
     if group.waiting and member.stated_no > group.arrived_no:
         reason = aftermath.why_parked(group.waiting)
         return ToldView(receiver=name, status="owed" if reason is None else "parked", reason=reason or "")
-    muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
-    if member.end is None and (why := suppressed_by(view, muted=muted)):
+    if member.end is None and (why := suppressed_by(view, muted=group.options.muted(at))):
         return ToldView(receiver=name, status=why)
     if group.held:
         return ToldView(receiver=name, status="held_back", at=limits.until(name))

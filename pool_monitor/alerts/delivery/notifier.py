@@ -25,7 +25,6 @@ from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
-from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.snapshot import AlertTransition
 
 Rows = Mapping[str, Mapping[str, bytes | None]]
@@ -285,7 +284,7 @@ class Notifier:
         if self._agenda.blocks(group):
             return
         truths: list[Truth] = []
-        muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
+        muted = group.options.muted(at)
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
             truth = truth_of(fingerprint, member, look(fingerprint), muted=muted)
             if member.forget(suppressed=truth.status == "suppressed", flapping=truth.flapping):
