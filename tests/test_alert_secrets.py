@@ -151,6 +151,12 @@ def test_each_part_of_a_url_is_removed(path: str, user: str, token: str) -> None
     assert "hooks.example" in hide("cannot reach hooks.example")
 
 
+def test_a_secret_is_removed_in_capital_and_in_small_letters() -> None:
+    hide = Redactor(["https://hooks.example/hook/CanaryToken"])
+    said = f"canarytoken.example, CANARYTOKEN and {b'CanaryToken'.hex().upper()} of İCanaryTokenİ"
+    assert hide(said) == "***.example, *** and *** of İ***İ"
+
+
 def test_a_word_of_a_header_is_removed_and_its_scheme_stays() -> None:
     hide = Redactor([], ["Bearer abcdef123456"])
     assert hide("Bearer abcdef123456: token abcdef123456 expired") == "***: token *** expired"

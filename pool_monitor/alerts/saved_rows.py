@@ -84,7 +84,7 @@ class SavedRows(Generic[RowT]):
             try:
                 row = msgspec.json.decode(value, type=self._kind)
                 check(key, row)
-            except ValueError:  # msgspec's errors are of this kind
+            except (ValueError, RecursionError):  # msgspec's errors are of ValueError
                 unusable.append(key)
             else:
                 self._rows[key] = row
