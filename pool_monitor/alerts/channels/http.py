@@ -20,9 +20,9 @@ import httpcore
 import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
-from pool_monitor.alerts.channels.failures import system_error, system_words
-from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
+from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
 from pool_monitor.alerts.channels.judgement import EXCERPT_MAX, Answer, Judge, judged
+from pool_monitor.alerts.channels.reaching import Forbidden, LookupTimeout, system_error, words
 from pool_monitor.alerts.channels.secrets import SecretMissing, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.unlogged import unlogged
@@ -221,12 +221,14 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
         return Outcome("refused", str(error))
     if isinstance(error, Forbidden):
         return Outcome("refused", f"its address {error}")
+    if isinstance(error, LookupTimeout):
+        return Outcome("retry", str(error))
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
     if isinstance(error, httpcore.TimeoutException) and not begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
     if isinstance(error, httpcore.NetworkError) and not begun:
-        return Outcome("retry", f"cannot be connected to: {system_words(cause)}")
+        return Outcome("retry", f"cannot be connected to: {words(cause)}")
     if isinstance(error, TimeoutError):
         return Outcome("retry", f"not done within {SEND_S:g} s", unsure=begun)
     if isinstance(error, httpcore.TimeoutException):
