@@ -9,6 +9,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import standardwebhooks
 from hypothesis import given, settings
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from pool_monitor.alerts.channels.formats import FORMATS, pagerduty
 from pool_monitor.alerts.channels.formats.writing import encoded, rfc3339
 from pool_monitor.alerts.channels.signature import signed
+from pool_monitor.alerts.channels.text import headline
 from pool_monitor.alerts.channels.webhook import WebhookSender
-from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, Outcome
+from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, Outcome, ToldAlert
 from pool_monitor.alerts.routing import Secret, Webhook
 from tests.helpers import fault_server as fault
 from tests.helpers import golden
@@ -287,7 +289,32 @@ def test_a_program_gets_labels_as_they_are_and_texts_cleaned(format_: str) -> No
 
 @pytest.mark.parametrize("format_", ["slack", "pagerduty"])
 def test_the_course_of_the_value_is_drawn(format_: str) -> None:
-    assert any("▁▁·▂▄█ from 1% to 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
+    assert any("▁▁·▂▄█ between 1% and 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "Slow warning: 640ms at p95"),
+        ({"summary": ""}, "Slow warning: operation=sum, value 640ms, bound 250ms"),
+        ({"summary": "", "value": None, "limit": None}, "Slow warning: operation=sum"),
+        ({"reason": "no_data", "status": "resolved", "ends_at": 1.0}, "Slow warning (no data): 640ms at p95"),
+    ],
+)
+def test_the_first_line_says_what_is_wrong_as_far_as_it_is_known(changes: dict[str, Any], line: str) -> None:
+    told = ToldAlert(
+        alertname="Slow",
+        labels={"operation": "sum", "severity": "warning"},
+        fingerprint="1",
+        status="firing",
+        severity="warning",
+        starts_at=0.0,
+        summary="640ms at p95",
+        value=0.64,
+        unit="s",
+        limit=0.25,
+    )
+    assert headline(msgspec.structs.replace(told, **changes)) == line
 
 
 # -- the signature ----------------------------------------------------------------------------------------------------

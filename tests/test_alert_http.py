@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h11
 import httpcore
 import pytest
 import trustme
 
 from pool_monitor.alerts.channels import http, reaching
 from pool_monitor.alerts.channels.formats.format import confirmed
-from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
+from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import seconds_wanted
@@ -229,6 +231,38 @@ async def test_whatever_a_receiver_does_costs_one_attempt(
     outcome = await outcome_of(answer)
     assert (outcome.result, outcome.unsure) == (result, unsure), outcome
     assert (outcome.reason == "") is (result == "sent")
+
+
+@pytest.mark.parametrize(
+    ("head", "flood", "result"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "retry"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", "sent"),
+    ],
+    ids=["1xx", "chunks"],
+)
+async def test_a_flood_of_small_parts_does_not_hold_the_event_loop(
+    head: bytes, flood: bytes, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by turns of the event loop, not with a clock: the parser gets small pieces, and little in all."""
+    sizes, turns, turn, read = list[int](), dict[int, int](), 0, h11.Connection.receive_data
+
+    def turning() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(turning)
+
+    def counted(self: h11.Connection, data: bytes) -> None:
+        sizes.append(len(data))
+        turns[turn] = turns.get(turn, 0) + len(data)
+        read(self, data)
+
+    monkeypatch.setattr(h11.Connection, "receive_data", counted)
+    turning()
+    outcome = await outcome_of(fault.raw(head + flood * (1 << 18)))
+    assert outcome.result == result
+    assert sum(sizes) <= 1 << 17
+    assert max(turns.values()) <= 1 << 12
 
 
 async def test_an_attempt_ends_in_time_whatever_drips(short: None) -> None:

@@ -237,6 +237,34 @@ def test_the_fallback_hears_an_end_once_however_often_its_receiver_refuses(resta
     assert said[4:] == [("1", "firing"), ("1", "resolved")], "a new life"
 
 
+def test_an_end_that_a_receiver_cannot_be_told_is_told_to_the_fallback_once() -> None:
+    storm = Storm(falling_back(ops=("mail",)))
+    storm.fire(1)
+    storm.run(MINUTE)
+    storm.arrives = lambda one: one.receiver != "ops"
+    storm.end(1)
+    storm.run(6 * MINUTE)
+    storm.park()
+    [found] = storm.notify(5.0)
+    assert (found.receiver, found.status, found.about) == ("mail", "resolved", "ops could not be told: HTTP 404")
+    storm.restart()
+    storm.park()
+    assert storm.notify(HOUR) == []
+
+
+def test_a_fallback_that_knows_the_end_is_not_told_it_again_when_the_receiver_refuses_that_too() -> None:
+    storm = Storm(falling_back(ops=("mail",)), arrives=lambda one: one.receiver != "ops")
+    storm.fire(1)
+    storm.run(1.0)
+    storm.park()
+    storm.run(MINUTE)
+    storm.end(1)
+    storm.run(10 * MINUTE)
+    storm.park()
+    storm.run(HOUR)
+    assert [one.status for one in storm.of("mail")] == ["firing", "resolved"]
+
+
 def test_what_escalated_falls_back_too() -> None:
     storm = Storm(routing(boss=("sms",)), arrives=lambda one: one.receiver != "boss")
     storm.fire(1)
