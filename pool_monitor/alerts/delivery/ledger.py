@@ -26,9 +26,8 @@ class Ledger:
         self._members: dict[int, dict[str, Member]] = {}
         self._groups: defaultdict[str, dict[int, None]] = defaultdict(dict)  # by fingerprint; a dict keeps the order
         self._waiting: defaultdict[str, dict[int, None]] = defaultdict(dict)
-        self._owed: defaultdict[str, dict[str, bool]] = defaultdict(
-            dict
-        )  # by receiver: ids, and whether it is a digest
+        # By receiver: the ids of notifications, and whether each is a digest.
+        self._owed: defaultdict[str, dict[str, bool]] = defaultdict(dict)
         self._number = 0
 
     # -- groups
