@@ -91,7 +91,12 @@ async def test_a_message_has_what_a_reader_and_a_mail_program_need():
     assert message["Date"].datetime.timestamp() == notification().at
     assert message.get_content_type() == "text/plain"
     text = message.get_content()
-    for part in ("12% of summarize1 fail", "value 12%, bound 5%", "▁▁·▂▄█ from 1% to 12% in 1h", "runbook: https://"):
+    for part in (
+        "12% of summarize1 fail",
+        "value 12%, bound 5%",
+        "▁▁·▂▄█ between 1% and 12% in 1h",
+        "runbook: https://",
+    ):
         assert part in text
 
 

@@ -130,6 +130,13 @@ def test_who_was_gone_before_a_restart_of_the_watch_is_gone_until_it_is_back() -
     assert kinds(one) == []
 
 
+def test_who_was_gone_before_a_restart_is_not_watched_any_more_if_others_are_named() -> None:
+    one = WatchList()
+    one.expect("b")
+    one.restore("a")
+    assert one.services == ["b"]
+
+
 def test_a_dead_process_that_nobody_asked_for_is_forgotten_after_a_day() -> None:
     one = WatchList()
     one.join("a", "a-1", 0.0)

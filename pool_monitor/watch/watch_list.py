@@ -156,7 +156,11 @@ class WatchList:
         self._miss(service)
 
     def restore(self, service: str) -> None:
-        """An earlier life has found *service* gone. It is, until there is a process of it."""
+        """An earlier life has found *service* gone. It is, until there is a process of it, or until others than it are
+        expected: then it is not watched any more.
+        """
+        if self._expected and service not in self._expected:
+            return
         one = self._miss(service)
         if one is not None:
             one.failed, one.latest, one.reason = CONFIRM, "refused", "it was gone before this watch began"

@@ -265,13 +265,16 @@ class Notifier:
 
     def _fall_back(self, at: float, group: Group, fingerprint: str, reason: str) -> None:
         member = self._ledger.members_of(group).get(fingerprint)
-        for target in () if member is None else fallbacks_of(self._routing, group.target, reason):
-            assert member is not None
+        if member is None or (member.end is not None and member.passed_on):
+            return
+        for target in fallbacks_of(self._routing, group.target, reason):
             if member.end is None:
                 self.join(fingerprint, target, at)
             elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
                 unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)
                 self._join(fingerprint, unheard, target, at)
+            member.passed_on = True
+        self._ledger.set_member(group, fingerprint, member)
 
     # -- telling
 
