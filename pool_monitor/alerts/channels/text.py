@@ -102,7 +102,7 @@ def trend(alert: ToldAlert) -> str:
 
 def own_labels(alert: ToldAlert) -> str:
     """Return what tells it from others of its rule: ``pool=text operation=chat``."""
-    return _listed(_own_labels(alert))
+    return _listed({name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")})
 
 
 def times(alert: ToldAlert) -> str:
@@ -145,10 +145,6 @@ def _notes(alert: ToldAlert) -> Iterator[str]:
     for name, text in alert.annotations.items():
         if name not in ("summary", "runbook"):
             yield f"{cut(name, 100)}: {cut(text)}"
-
-
-def _own_labels(alert: ToldAlert) -> dict[str, str]:
-    return {name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")}
 
 
 def _listed(labels: dict[str, str]) -> str:
