@@ -32,7 +32,7 @@ class ValueCourse:
         self.step = step
         """The distance of two values."""
         self.ended = False
-        """Whether it has the value with which its alert ended."""
+        """Whether its latest value is the one that resolved the alert."""
         self._first = floor(at / step)  # steps are counted from 0 of the clock
         self._sums, self._counts = array("d"), array("L")
 
@@ -103,7 +103,7 @@ class ValueCourse:
 
 class ValueCourses:
     """The courses of the alerts that are pending or fire, and of those that were resolved of late, by fingerprint. At
-    most `COURSES`. The value with which an alert ends is the last one of its course. A restart forgets them.
+    most `COURSES`. A restart forgets them.
     """
 
     def __init__(self) -> None:
@@ -125,14 +125,13 @@ class ValueCourses:
         """
         gone, self.begun = dict(self._courses), []
         for number, alert in enumerate(alerts, 1):
-            course = gone.pop(alert.fingerprint, None)
-            active = alert.state in ACTIVE_PHASES
+            course, active = gone.pop(alert.fingerprint, None), alert.state in ACTIVE_PHASES
             if active and course is None and len(self._courses) < COURSES:
                 course = self._courses[alert.fingerprint] = ValueCourse(at, step)
                 self.begun.append((alert, course))
             if course is not None and (active or not course.ended):
                 course.note(at, None if alert.unknown else alert.value)
-                course.ended = not active
+                course.ended = not active  # the value that ended it is the last one
             if not number % _AT_ONCE:
                 yield
         for fingerprint in gone:
