@@ -15,7 +15,7 @@ import standardwebhooks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_monitor.alerts.channels.formats import FORMATS
+from pool_monitor.alerts.channels.formats import FORMATS, pagerduty
 from pool_monitor.alerts.channels.formats.writing import encoded, rfc3339
 from pool_monitor.alerts.channels.signature import signed
 from pool_monitor.alerts.channels.text import headline
@@ -250,13 +250,14 @@ def test_a_severity_becomes_one_that_pagerduty_knows(severity: str, known: str) 
     assert body_of("pagerduty", notification(told(severity=severity)))["payload"]["severity"] == known
 
 
-def test_an_event_is_within_pagerdutys_limits() -> None:
-    long = "\x1b" * 3000 + "é" * 3000
+@pytest.mark.parametrize("character", ["\x1b", "é", '"', "障", "🔥"])
+def test_an_event_is_within_pagerdutys_limits(character: str) -> None:
+    long = character * 6000
     texts = dict.fromkeys(("alertname", "summary", "reason"), long)
-    alert = told(1, runbook="https://r.example/" + "x" * 1900, annotations={"a" * 60: long}, **texts)
+    alert = told(1, runbook="https://r.example/" + character * 1900, annotations={"a" * 60: long}, **texts)
     for notified in (*KINDS.values(), notification(*[alert] * 100, service=long, about=long)):
         body = FORMATS["pagerduty"].body(notified, KEY)
-        assert len(body) < 512 * 1024
+        assert len(body) < pagerduty.EVENT_MAX
         payload = json.loads(body)["payload"]
         assert 1 <= len(payload["summary"]) <= 1024
         assert payload["source"]

@@ -660,7 +660,7 @@ async def test_retry_after_is_honoured_to_the_end(as_date, impatient) -> None:
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("0", 0), (" 7 ", 7), ("Thu, 01 Jan 1970 00:16:50 GMT", 10), ("Thu, 01 Jan 1970 00:00:00 -0000", 0),
-     ("99999999999999999999", 3600), ("soon", None), ("-5", None), ("1.5", None), ("", None),
+     ("99999999999999999999", 3600), ("soon", None), ("-5", None), ("1.5", 1.5), ("", None),
      ("²", None), ("Thu, 99", None)],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date_and_bounded(header, seconds) -> None:

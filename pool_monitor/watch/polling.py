@@ -24,7 +24,7 @@ from pool_monitor.service.silence import why_silent
 from pool_monitor.snapshot import SCHEMA_VERSION
 from pool_monitor.watch.watch_list import Poll, Seen, WatchList, missing_key
 
-ANSWER_MAX = 64 * 1024 * 1024
+ANSWER_MAX = 16 * 1024 * 1024
 """Most bytes that are read of an answer. A Snapshot of a thousand workers has about one million."""
 TEXT_MAX = 200
 """Most characters of a reason that has words of a service."""
@@ -187,14 +187,20 @@ async def poll(http: httpx.AsyncClient, address: Address, limit: float, *, expla
         return Poll("silent", f"no answer in {took:.1f} s; {why}")
     except (httpx.HTTPError, OSError) as error:
         return _unreached(address, error)
+    except Exception as error:  # noqa: BLE001 - httpx raises others too for odd headers; they cost this poll alone
+        return Poll("odd", f"its answer cannot be read: {type(error).__name__}")
 
 
 async def _answer(http: httpx.AsyncClient) -> Poll:
-    async with http.stream("GET", "/v1/snapshot", params={"window": "1m"}) as response:
+    """Read a Snapshot as it is sent: a few compressed bytes may become gigabytes before they can be counted."""
+    plainly = {"Accept-Encoding": "identity"}
+    async with http.stream("GET", "/v1/snapshot", params={"window": "1m"}, headers=plainly) as response:
         if response.status_code != httpx.codes.OK:
             return Poll("odd", f"it answers with the status {response.status_code}")
+        if "Content-Encoding" in response.headers:
+            return Poll("odd", "it answers with compressed content, which was not asked for")
         body = bytearray()
-        async for piece in response.aiter_bytes():
+        async for piece in response.aiter_raw():
             body += piece
             if len(body) > ANSWER_MAX:
                 return Poll("odd", f"it answers with more than {ANSWER_MAX >> 20} MiB")

@@ -7,7 +7,6 @@ where the server offers it. A password is sent over TLS only, except to this mac
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import socket
 import ssl
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email import policy
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
+from pool_monitor.alerts.channels.reaching import Forbidden, LookupTimeout, Unreachable, connected_socket, words
 from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
@@ -121,6 +121,12 @@ class EmailSender:
             return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
         if isinstance(error, _Refused):
             return Outcome("refused", str(error))
+        if isinstance(error, Forbidden):
+            return Outcome("refused", f"its address {error}")
+        if isinstance(error, LookupTimeout):
+            return Outcome("retry", str(error))
+        if isinstance(error, Unreachable):
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(str(error))}"[:_REASON_MAX])
         if isinstance(error, ValueError):
             return Outcome("refused", "an address of the receiver is not valid")
         if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -131,8 +137,8 @@ class EmailSender:
         if isinstance(error, aiosmtplib.SMTPServerDisconnected):
             return Outcome("retry", "the server ended the connection", unsure=attempt.begun)
         if not attempt.connected and isinstance(error, OSError | aiosmtplib.SMTPConnectError):
-            reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            return Outcome("retry", f"cannot be connected to: {attempt.clean(_strerror(reason))}"[:_REASON_MAX])
+            reason = words(error.__cause__ if isinstance(error.__cause__, OSError) else None)
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(reason)}"[:_REASON_MAX])
         # A defect of ours or of a library, whose text may hold anything.
         return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
 
@@ -171,13 +177,15 @@ class _Attempt:
         email, login = self._email, await self._side_thread.run(self._login)
         self._hide = Redactor((), (*(login or ()), *self._addresses))
         implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
+        context = await self._side_thread.run(_authorities) if implicit else None
+        connection = await connected_socket(email.host, email.port, STEP_S, self._side_thread)
         client = self._client = SMTP(
             hostname=email.host,
-            port=email.port,
+            sock=connection,
             use_tls=implicit,
             start_tls=False,
-            local_hostname=_own_name(),
-            tls_context=await self._side_thread.run(_authorities) if implicit else None,
+            local_hostname=_own_name(connection.getsockname()[0]),
+            tls_context=context,
             timeout=STEP_S,
         )
         await client.connect()
@@ -260,7 +268,7 @@ def message_of(notification: Notification, email: Email) -> bytes:
     """
     sender = email.sender or email.to[0]
     utf8 = not "".join((sender, *email.to)).isascii()
-    message = EmailMessage(policy=policy.SMTPUTF8 if utf8 else policy.SMTP)
+    message = EmailMessage(policy=_POLICY.clone(utf8=utf8))
     domain = sender.rpartition("@")[2]
     domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
     thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
@@ -275,6 +283,17 @@ def message_of(notification: Notification, email: Email) -> bytes:
     return message.as_bytes()
 
 
+def _policy() -> policy.EmailPolicy[EmailMessage]:
+    """As SMTP wants it. Python takes the headers that name other messages for text, and encodes a long name, which no
+    mail program then finds (https://github.com/python/cpython/issues/79986).
+    """
+    headers = HeaderRegistry()
+    for name in ("In-Reply-To", "References"):
+        headers.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type] # it becomes a part of a header class
+    return policy.SMTP.clone(header_factory=headers)
+
+
+_POLICY = _policy()
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -297,10 +316,14 @@ def _masked(address: str) -> str:
     return f"{cut(user[:1])}***@{cut(domain, 60)}"
 
 
-def _own_name() -> str:
-    """How we introduce ourselves, without asking the network for a name."""
+def _own_name(address: str) -> str:
+    """How we introduce ourselves, without asking the network for a name: by the full name of the machine, or else by
+    the *address* that the connection has here (RFC 5321, 4.1.4). Many servers refuse a name without a domain.
+    """
     name = socket.gethostname()
-    return name if _DOMAIN.fullmatch(name) else "localhost"
+    if "." in name and not name.endswith(".localdomain") and _DOMAIN.fullmatch(name):
+        return name
+    return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"
 
 
 def _authorities() -> ssl.SSLContext:
@@ -314,11 +337,3 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def _strerror(error: BaseException) -> str:
-    """Return what the system says of an error. asyncio puts addresses into its text."""
-    if not isinstance(error, OSError):
-        return type(error).__name__
-    known = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
-    return known or type(error).__name__

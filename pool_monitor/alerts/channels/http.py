@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import re
 import ssl
 import time
@@ -23,7 +22,8 @@ import httpcore
 import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
-from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
+from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
+from pool_monitor.alerts.channels.reaching import Forbidden, LookupTimeout, words
 from pool_monitor.alerts.channels.secrets import SecretMissing, bare_origin, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import SENT, Outcome, Result
@@ -271,12 +271,14 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
         return Outcome("refused", str(error))
     if isinstance(error, Forbidden):
         return Outcome("refused", f"its address {error}")
+    if isinstance(error, LookupTimeout):
+        return Outcome("retry", str(error))
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
     if isinstance(error, httpcore.TimeoutException) and not begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
     if isinstance(error, httpcore.NetworkError) and not begun:
-        return Outcome("retry", f"cannot be connected to: {_words(cause)}")
+        return Outcome("retry", f"cannot be connected to: {words(cause)}")
     if isinstance(error, TimeoutError):
         return Outcome("retry", f"not done within {SEND_S:g} s", unsure=begun)
     if isinstance(error, httpcore.TimeoutException):
@@ -285,14 +287,6 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
         return Outcome("retry", "the connection ended without an answer of HTTP", unsure=True)
     # A defect of ours or of a library, whose text may hold anything.
     return Outcome("retry", f"failed with {type(error).__name__}", unsure=begun)
-
-
-def _words(error: OSError | None) -> str:
-    """What the system says of an error, without the address."""
-    if error is None:
-        return "the connection failed"
-    known = error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError)
-    return os.strerror(error.errno or 0) if known else error.strerror or type(error).__name__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -236,7 +236,7 @@ class Delivery:
 
 
 def _named(receiver: msgspec.Struct) -> str:
-    """Name the configuration of a receiver. So short, that it says nothing of a secret in it."""
+    """Name the configuration of a receiver. The name is too short to say anything of a secret in it."""
     return hashlib.sha256(msgspec.json.encode(receiver)).hexdigest()[:8]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -170,8 +171,11 @@ class Ledger:
                 del self._owed[group.receiver]
 
 
+_NUMBER = re.compile("[1-9][0-9]{0,15}", re.ASCII)
+
+
 def _check_group(key: str, group: Group) -> None:
-    if not (key == str(group.number) and group.number > 0 and 1 <= group.arrived_no <= group.made_no):
+    if not (_NUMBER.fullmatch(key) and key == str(group.number) and 1 <= group.arrived_no <= group.made_no):
         raise ValueError(key)
     if not group.arrived_no <= group.maybe_no <= group.made_no:
         group.maybe_no = group.made_no if group.maybe_no > group.made_no else group.arrived_no
@@ -179,7 +183,7 @@ def _check_group(key: str, group: Group) -> None:
 
 def _check_member(key: str, member: Member) -> None:
     number, _, fingerprint = key.partition("/")
-    if not (number.isascii() and number.isdigit() and len(fingerprint) == 16):
+    if not (_NUMBER.fullmatch(number) and len(fingerprint) == 16):
         raise ValueError(key)
     if member.fire_no < 0 or member.end_no < 0:
         raise ValueError(key)

@@ -13,7 +13,7 @@ from pool_monitor.snapshot import AlertView
 Status = Literal["firing", "suppressed", "ended"]
 
 
-class End(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class End(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How an alert ended. The engine may have forgotten it before its receivers are told."""
 
     at: float
@@ -23,7 +23,7 @@ class End(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value_text: str = ""
 
 
-class Member(Struct, kw_only=True, omit_defaults=True):
+class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
     """An alert in a group, from its beginning until its end is told. A row of the table ``told``.
 
     A group numbers its notifications. Each states the whole group, so whoever has number *n* knows what was first

@@ -23,7 +23,7 @@ ALERTS_MAX = 100
 """Most alerts that a notification lists. It counts all of them."""
 
 
-class ToldAlert(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToldAlert(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An alert as a notification tells it. Times are seconds since the epoch."""
 
     alertname: str
@@ -57,7 +57,7 @@ class ToldAlert(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The time that *values* span."""
 
 
-class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One message. It is stored before it is sent, and does not change: each attempt sends the same."""
 
     id: str

@@ -45,4 +45,6 @@ def _says_yes(text: str) -> bool:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and (said.get("status") == "success" or True in (said.get("ok"), said.get("success")))
+    return isinstance(said, dict) and (
+        "success" in (said.get("status"), said.get("result")) or True in (said.get("ok"), said.get("success"))
+    )
