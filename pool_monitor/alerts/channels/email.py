@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from email import policy
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
+from pool_monitor.alerts.channels.formats.writing import moment_of
 from pool_monitor.alerts.channels.guarded_backend import Forbidden, addresses_of
 from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
@@ -292,11 +292,13 @@ def message_of(notification: Notification, email: Email) -> bytes:
     message = EmailMessage(policy=policy.SMTPUTF8 if utf8 else policy.SMTP)
     domain = sender.rpartition("@")[2]
     domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
-    thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
+    thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode(errors="replace")).hexdigest()[
+        :24
+    ]
     message["From"] = _address(sender)
     message["To"] = [_address(one) for one in email.to]
     message["Subject"] = subject(notification)
-    message["Date"] = format_datetime(datetime.fromtimestamp(notification.at, UTC))
+    message["Date"] = format_datetime(moment_of(notification.at))
     message["Message-ID"] = f"<{_PLAIN.sub('', notification.id)}@{domain}>"
     message["In-Reply-To"] = message["References"] = f"<{thread}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
