@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -153,14 +154,20 @@ def excerpt(content: bytes, hide: Redactor, *, whole: bool = False) -> str:
 
 
 def seconds_wanted(retry_after: str | None, now: float) -> float | None:
-    """Return the seconds that ``Retry-After`` asks for, which is a number or a date; None: it is missing or invalid."""
+    """Return the seconds that ``Retry-After`` asks for, which is a number or a date; None: it is missing or invalid.
+
+    Only whole numbers are in the standard, but some servers ask for ``1.5``.
+    """
     if retry_after is None:
         return None
     try:
-        seconds = float(retry_after) if retry_after.strip().isdecimal() else _date(retry_after) - now
+        seconds = float(retry_after) if _NUMBER.fullmatch(retry_after.strip()) else _date(retry_after) - now
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX)
+
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def _date(text: str) -> float:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.alerts.channels import guarded_backend
+from pool_monitor.alerts.channels import reaching
 from pool_monitor.alerts.channels.address_guard import Reach, address_problem, host_problem, url_problem
-from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
+from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
+from pool_monitor.alerts.channels.reaching import Forbidden
 from pool_monitor.side_thread import SideThread
 from tests.helpers.fault_server import FaultServer
 
@@ -175,7 +176,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *looks: list[str]) -> list[str]:
             (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found
         ]
 
-    monkeypatch.setattr(guarded_backend.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(reaching.socket, "getaddrinfo", look_up)
     return asked
 
 

@@ -51,7 +51,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_usage_and_the_others_are_chec
     done = command("rules", "check", tmp_path / "none.yaml", tmp_path, BAD)
     assert done.code == 2
     assert "none.yaml: cannot be read: No such file" in done.err
-    assert f"{tmp_path}: cannot be read: Is a directory" in done.err
+    assert f"{tmp_path}: cannot be read: it is not a file" in done.err
     assert len(done.out.splitlines()) == 2
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import pytest
 
+from pool_monitor.storage.state_store import read_state
 from tests.helpers import fault_server as fs
 from tests.helpers.fault_server import Answer, FaultServer, Received
 from tests.helpers.gates import IN_GATES, in_gates
@@ -168,7 +169,7 @@ async def test_an_end_is_told_after_a_kill_between_beginning_and_end(lives: Live
 async def test_what_was_never_delivered_is_told_once_after_a_kill_with_its_end(lives: Lives) -> None:
     lives.server.script("/ops", fs.status(503, retry_after="1"))
     await lives.values(a=15)
-    await lives.until(state="paused")
+    await eventually(lambda: b"paused" in read_state(lives.state).rows["receivers"].get("ops", b""))
     await lives.again()
     assert (await lives.receiver())["state"] == "paused"  # the pause survives
     await lives.values(a=0)
@@ -270,6 +271,7 @@ async def test_a_receiver_that_is_gone_gets_nothing_until_its_configuration_chan
     await lives.values(a=15)
     await lives.until(state="gone", parked=1)
     assert await lives.hears(1, "/other") == [("fallback", {"a": "firing"})]
+    await eventually(lambda: b"gone" in read_state(lives.state).rows["receivers"].get("ops", b""))
     await lives.again()
     await lives.values(a=0)
     await lives.hears(2, "/other")

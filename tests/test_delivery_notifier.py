@@ -242,7 +242,7 @@ def test_what_is_given_up_is_told_anew_if_it_is_still_true() -> None:
     storm.run(40.0)
     ((key, one),) = storm.outbox.items()
     del storm.outbox[key]
-    storm.notifier.lost(one, "it is too old", storm.at)
+    storm.notifier.lost(one, storm.at)
     storm.arrives = lambda _: True
     (again,) = storm.notify(INTERVAL)
     assert told([again]) == [FIRST]
@@ -303,7 +303,7 @@ def test_a_notification_is_not_made_while_the_one_before_is_being_sent() -> None
     storm.fire(1)
     storm.run(40.0)
     ((key, one),) = storm.outbox.items()
-    storm.notifier.sending(one, storm.at)
+    storm.notifier.sending(one)
     storm.end(1)
     storm.run(INTERVAL)
     assert storm.outbox == {key: one}

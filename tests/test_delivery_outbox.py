@@ -292,6 +292,16 @@ def test_a_receiver_that_is_gone_gets_nothing_until_its_configuration_changes() 
             tries(one, AT, SENT)
 
 
+def test_one_that_is_gone_after_it_was_tried_on_demand_is_sent_to_when_its_configuration_changes() -> None:
+    outbox = made(message("a"))
+    outbox.configured("ops", "one", AT)
+    assert outbox.try_now("ops", AT)
+    tries(outbox, AT, GONE)
+    assert outbox.contact("ops").state is ReceiverPhase.GONE
+    outbox.configured("ops", "two", AT)
+    assert [one.group_key for one in drained(outbox, AT)] == ["a"]
+
+
 def test_fallbacks_of_a_page_are_told_when_the_breaker_opens_and_others_later() -> None:
     outbox = made(message("page", page=True), message("plain"))
     told = []

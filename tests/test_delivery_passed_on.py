@@ -206,6 +206,34 @@ def test_an_alert_that_ended_before_its_receiver_could_be_told_is_told_to_the_fa
     assert [(alert.status, alert.delayed) for alert in found.alerts] == [("resolved", True)]
 
 
+def test_an_end_that_a_receiver_cannot_be_told_is_told_to_the_fallback_once() -> None:
+    storm = Storm(falling_back(ops=("mail",)))
+    storm.fire(1)
+    storm.run(MINUTE)
+    storm.arrives = lambda one: one.receiver != "ops"
+    storm.end(1)
+    storm.run(6 * MINUTE)
+    storm.park()
+    [found] = storm.notify(5.0)
+    assert (found.receiver, found.status, found.about) == ("mail", "resolved", "ops could not be told: HTTP 404")
+    storm.restart()
+    storm.park()
+    assert storm.notify(HOUR) == []
+
+
+def test_a_fallback_that_knows_the_end_is_not_told_it_again_when_the_receiver_refuses_that_too() -> None:
+    storm = Storm(falling_back(ops=("mail",)), arrives=lambda one: one.receiver != "ops")
+    storm.fire(1)
+    storm.run(1.0)
+    storm.park()
+    storm.run(MINUTE)
+    storm.end(1)
+    storm.run(10 * MINUTE)
+    storm.park()
+    storm.run(HOUR)
+    assert [one.status for one in storm.of("mail")] == ["firing", "resolved"]
+
+
 def test_what_escalated_falls_back_too() -> None:
     storm = Storm(routing(boss=("sms",)), arrives=lambda one: one.receiver != "boss")
     storm.fire(1)

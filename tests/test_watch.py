@@ -130,6 +130,13 @@ def test_who_was_gone_before_a_restart_of_the_watch_is_gone_until_it_is_back() -
     assert kinds(one) == []
 
 
+def test_who_was_gone_before_a_restart_is_not_watched_any_more_if_others_are_named() -> None:
+    one = WatchList()
+    one.expect("b")
+    one.restore("a")
+    assert one.services == ["b"]
+
+
 def test_a_dead_process_that_nobody_asked_for_is_forgotten_after_a_day() -> None:
     one = WatchList()
     one.join("a", "a-1", 0.0)
@@ -148,6 +155,9 @@ def test_the_roster_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     one.expect("c")
     assert joined == [True, True, True, False, False]
     assert (len(one.keys), one.refused) == (3, 2)
+    assert one.trouble == "there are more than 3 processes: the others are not watched"
+    one.note("a-0", Poll("left"), 1.0)
+    assert one.trouble == ""
 
 
 def seen(seq: int = 1, degraded: dict[str, str] | None = None, **alerts: Any) -> Poll:

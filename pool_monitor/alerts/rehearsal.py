@@ -112,8 +112,8 @@ class Rehearsal:
         self._under_way.clear()
 
     def _next_at(self) -> float | None:
-        outbox, busy = self._accounts.outbox, {one.notification.receiver for _, _, one, _ in self._under_way}
-        times = [outbox.next_at(receiver) for receiver in outbox.receivers() if receiver not in busy]
+        outbox = self._accounts.outbox
+        times = [outbox.next_at(receiver) for receiver in outbox.receivers()]
         times += [self._accounts.notifier.next_at, self._under_way[0][0] if self._under_way else None]
         return min((time for time in times if time is not None), default=None)
 

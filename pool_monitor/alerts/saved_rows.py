@@ -25,14 +25,15 @@ class SavedRows(Generic[RowT]):
     def __init__(self, kind: type[RowT]) -> None:
         self._kind = kind
         self._rows: OrderedDict[str, RowT] = OrderedDict()  # of a dict, the first one is slow to find
+        self._encoded: dict[str, bytes] = {}
         self._changed: dict[str, bytes | None] = {}
 
     def __setitem__(self, key: str, row: RowT) -> None:
         self._rows[key] = row
-        self._changed[key] = msgspec.json.encode(row)
+        self._changed[key] = self._encoded[key] = msgspec.json.encode(row)
 
     def __delitem__(self, key: str) -> None:
-        del self._rows[key]
+        del self._rows[key], self._encoded[key]
         self._changed[key] = None
 
     def pop(self, key: str) -> RowT | None:
@@ -66,8 +67,8 @@ class SavedRows(Generic[RowT]):
         return self._rows.items()
 
     def encoded(self) -> dict[str, bytes]:
-        """Return all rows as the state file has them."""
-        return {key: msgspec.json.encode(row) for key, row in self._rows.items()}
+        """Return all rows as the state file has them. Quick also for thousands."""
+        return dict(self._encoded)
 
     def take_changes(self) -> dict[str, bytes | None]:
         """Return what has changed since the last call; None: the row is gone."""
@@ -87,7 +88,7 @@ class SavedRows(Generic[RowT]):
             except (ValueError, RecursionError):  # msgspec's errors are of ValueError
                 unusable.append(key)
             else:
-                self._rows[key] = row
+                self._rows[key], self._encoded[key] = row, value
         return unusable
 
     def forget(self, key: str) -> None:

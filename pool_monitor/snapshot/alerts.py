@@ -19,7 +19,7 @@ it works again. ``parked``: it refuses messages. ``gone``: it wants no message a
 ToldStatus = Literal["told", "waiting", "owed", "held_back", "silenced", "inhibited", "muted", "flapping", "parked"]
 
 
-class ToldView(Struct, frozen=True, kw_only=True):
+class ToldView(Struct, frozen=True, kw_only=True, gc=False):
     """What one receiver knows of an alert."""
 
     receiver: str

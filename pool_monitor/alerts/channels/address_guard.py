@@ -5,7 +5,7 @@ metadata service of a machine in a cloud, which hands out the keys of the machin
 from elsewhere: then only addresses of the internet are allowed.
 
 Names are checked when a file is read, and the addresses that they stand for when a connection is made (see
-`guarded_backend`), because a name may stand for another address at each look.
+`reaching`), because a name may stand for another address at each look.
 """
 
 from __future__ import annotations

@@ -1,48 +1,23 @@
-"""Connects to receivers: the addresses of a name are looked up once, checked, and connected to as they were checked."""
+"""The network for httpcore, which connects to receivers as `reaching` does."""
 
 from __future__ import annotations
 
-import socket
 import ssl
-import time
 from collections.abc import Iterable
 from typing import Any
 
-import anyio
 import httpcore
 
-from pool_monitor.alerts.channels.address_guard import Reach, address_problem
+from pool_monitor.alerts.channels.address_guard import Reach
+from pool_monitor.alerts.channels.reaching import Forbidden, addresses_of, first_connected
 from pool_monitor.side_thread import SideThread
 
-_TRIED_MAX = 4
-"""Most addresses of a name that are tried."""
 READ_MAX, PIECE_MAX = 64 * 1024, 2048
 """Most bytes that are read of one answer, and at once."""
 
 
-class Forbidden(Exception):
-    """Nothing is sent to this address. The text says why, and has nothing secret."""
-
-
-async def addresses_of(
-    host: str, port: int, side_thread: SideThread, reach: Reach = Reach.ANY_BUT_METADATA
-) -> list[str]:
-    """Return the first addresses of *host*. It is looked up in *side_thread*, where a resolver that hangs delays nobody
-    else and does not keep the program from ending.
-
-    Every address of a name must be allowed: of a mixed answer, nobody knows which one is meant. Raises Forbidden, and
-    OSError and UnicodeError for a name that is not known.
-    """
-    found = await side_thread.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for address in addresses:
-        if problem := address_problem(address, reach):
-            raise Forbidden(problem)
-    return addresses[:_TRIED_MAX]
-
-
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """The network for httpcore. A name is looked up in *side_thread*."""
+    """Connects to the addresses of a name that *reach* allows. Names are looked up in *side_thread*."""
 
     def __init__(self, side_thread: SideThread, reach: Reach = Reach.ANY_BUT_METADATA) -> None:
         self._side_thread, self._reach = side_thread, reach
@@ -56,26 +31,20 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to one of the addresses of *host*. Raises Forbidden, and the errors of httpcore."""
-        end = None if timeout is None else time.monotonic() + timeout
+        """Connect to one of the addresses of *host*. *timeout* begins when its name has been looked up. Raises
+        Forbidden, LookupTimeout, and the errors of httpcore.
+        """
         try:
-            with anyio.fail_after(timeout):
-                tried = await addresses_of(host, port, self._side_thread, self._reach)
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout("the name was not found in time") from error
-        except (OSError, UnicodeError) as error:
+            addresses = await addresses_of(host, port, self._side_thread, self._reach)
+        except OSError as error:
             raise httpcore.ConnectError(error) from error
-        for left in range(len(tried), 0, -1):
-            # One that does not answer leaves time for those after it.
-            share = None if end is None else max(end - time.monotonic(), 0.01) / left
-            try:
-                stream = await self._network.connect_tcp(tried[-left], port, share, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if left == 1:
-                    raise
-            else:
-                return _Bounded(stream)
-        raise httpcore.ConnectError("the name has no address")
+        stream = await first_connected(
+            addresses,
+            timeout,
+            lambda address, share: self._network.connect_tcp(address, port, share, local_address, socket_options),
+            (httpcore.ConnectError, httpcore.ConnectTimeout),
+        )
+        return _Bounded(stream)
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         """Refuse: a receiver is never there."""

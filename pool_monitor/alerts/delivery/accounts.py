@@ -33,7 +33,7 @@ class Accounts:
         What others are owed is lost.
         """
         self._known = known
-        self.notifier.use(routing, at)
+        self.notifier.use(routing)
         for receiver in [name for name in self.outbox.debts() if name not in known]:
             self._lost(self.outbox.give_up(receiver), _UNKNOWN, at)
         self.outbox.forget_others(known)
@@ -45,7 +45,7 @@ class Accounts:
         self.notifier.check({one.notification.id for one in owed}, at)
         for one in owed:
             if one.passed_on:  # perhaps it was not, if the earlier life ended just then
-                self.notifier.parked(one.notification, self.outbox.contact(one.notification.receiver).error, at)
+                self.notifier.parked(one.notification, self.outbox.contact(one.notification.receiver).error)
         return [*refused, *unusable]
 
     def settling(
@@ -73,7 +73,7 @@ class Accounts:
         """
         found = self.outbox.take(receiver, at)
         if found is not None:
-            self.notifier.sending(found.notification, at)
+            self.notifier.sending(found.notification)
         return found
 
     def note(self, tried: Owed, outcome: Outcome, at: float) -> None:
@@ -84,7 +84,7 @@ class Accounts:
         else:
             self.notifier.failed(tried.notification, at, unsure=outcome.unsure)
         for notification, reason in cannot:
-            self.notifier.parked(notification, reason, at)
+            self.notifier.parked(notification, reason)
 
     def interrupted(self, tried: Owed, at: float) -> None:
         """An attempt was broken off; it may have arrived. It is made again."""
@@ -111,11 +111,11 @@ class Accounts:
         if not put.kept:
             self._lost([notification], "too many notifications wait already", at)
         elif put.cannot:
-            self.notifier.parked(notification, put.cannot, at)
+            self.notifier.parked(notification, put.cannot)
 
     def _lost(self, given_up: Iterable[Notification], why: str, at: float) -> None:
         for one in given_up:
-            self.notifier.lost(one, why, at)
+            self.notifier.lost(one, at)
             logger("alerts").error(
                 "a notification is lost", receiver=one.receiver, group=one.group_key, status=one.status, reason=why
             )

@@ -76,7 +76,7 @@ class Aftermath:
             if self._ledger.group(group.number) is group:
                 if what == "parked":
                     for fingerprint, member in list(self._ledger.members_of(group).items()):
-                        if member.fire_no > 0 if member.end is None else not member.heard(group):
+                        if member.fire_no > 0 if member.end is None else member.owed(group):
                             fall_back(group, fingerprint, reason)
                             yield
                 else:

@@ -14,7 +14,7 @@ import msgspec
 from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.contact import ReceiverPhase
 from pool_monitor.alerts.delivery.courier import Courier
-from pool_monitor.alerts.delivery.notification import Notification, Outcome, ToldAlert
+from pool_monitor.alerts.delivery.notification import TEST, Notification, Outcome, ToldAlert
 from pool_monitor.alerts.delivery.outbox import Debt
 from pool_monitor.alerts.delivery.senders import Senders
 from pool_monitor.alerts.delivery.targets import Routing
@@ -236,11 +236,12 @@ class Delivery:
 
 
 def _named(receiver: msgspec.Struct) -> str:
-    """Name the configuration of a receiver. So short, that it says nothing of a secret in it."""
+    """Name the configuration of a receiver. The name is too short to say anything of a secret in it."""
     return hashlib.sha256(msgspec.json.encode(receiver)).hexdigest()[:8]
 
 
 def _test(receiver: str, service: str, at: float) -> Notification:
+    summary = f"This is a test of the receiver {receiver}. Nothing is wrong."
     alert = ToldAlert(
         alertname="Test",
         labels={"severity": "info"},
@@ -249,14 +250,15 @@ def _test(receiver: str, service: str, at: float) -> Notification:
         severity="info",
         starts_at=at,
         ends_at=at,
-        summary=f"This is a test of the receiver {receiver}. Nothing is wrong.",
+        summary=summary,
+        annotations={"summary": summary},
     )
     return Notification(
         id=f"msg_{secrets.token_hex(12)}",
         receiver=receiver,
         group_key='{}:{alertname="Test"}',
         group_labels={"alertname": "Test"},
-        reason="test",
+        reason=TEST,
         status="resolved",
         alerts=(alert,),
         firing=0,

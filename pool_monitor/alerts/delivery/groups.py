@@ -7,7 +7,7 @@ from msgspec import Struct
 from pool_monitor.alerts.delivery.targets import GroupOptions, Target
 
 
-class Group(Struct, kw_only=True, omit_defaults=True):
+class Group(Struct, kw_only=True, omit_defaults=True, gc=False):
     """The alerts that one receiver is told of together. A row of the table ``groups``. Times are seconds since the
     epoch.
     """

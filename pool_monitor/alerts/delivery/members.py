@@ -13,7 +13,7 @@ from pool_monitor.snapshot import AlertView
 Status = Literal["firing", "suppressed", "ended"]
 
 
-class End(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class End(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How an alert ended. The engine may have forgotten it before its receivers are told."""
 
     at: float
@@ -23,7 +23,7 @@ class End(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value_text: str = ""
 
 
-class Member(Struct, kw_only=True, omit_defaults=True):
+class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
     """An alert in a group, from its beginning until its end is told. A row of the table ``told``.
 
     A group numbers its notifications. Each states the whole group, so whoever has number *n* knows what was first
@@ -52,6 +52,8 @@ class Member(Struct, kw_only=True, omit_defaults=True):
     """Whether the latest notification says that it flaps."""
     owed_at: float | None = None
     """When it was first stated, or held back by the rate limit: since then the receiver is owed the truth about it."""
+    passed_on: bool = False
+    """Whether the fallbacks of the receiver know of it. They hear the end as members of groups of their own."""
 
     def known(self, group: Group) -> bool:
         """Whether the receiver has been told that it fires, and not that it ended."""
@@ -86,7 +88,7 @@ class Member(Struct, kw_only=True, omit_defaults=True):
         self.severity = severity
         if self.end is None:
             return
-        self.end, self.starts_at = None, starts_at
+        self.end, self.starts_at, self.passed_on = None, starts_at, False
         if self.end_no:
             # A notification states that it ended: whatever becomes of that, it has to be told that it fires.
             self.maybe, self.fire_no = self.maybe or self.fire_no > 0, 0

@@ -17,11 +17,13 @@ Result = Literal["sent", "retry", "refused", "gone", "too_large"]
 - ``too_large``: a smaller message may be accepted.
 """
 
+TEST = "test"
+"""The reason of a message that a person asked for to see whether it arrives."""
 ALERTS_MAX = 100
 """Most alerts that a notification lists. It counts all of them."""
 
 
-class ToldAlert(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToldAlert(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An alert as a notification tells it. Times are seconds since the epoch."""
 
     alertname: str
@@ -55,7 +57,7 @@ class ToldAlert(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The time that *values* span."""
 
 
-class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One message. It is stored before it is sent, and does not change: each attempt sends the same."""
 
     id: str
@@ -66,7 +68,7 @@ class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True):
     group_labels: dict[str, str]
     reason: str
     """Why it is told now: first notification, new alerts added, some alerts resolved, all alerts resolved, repeat
-    interval elapsed (Alertmanager's words), level changed, flapping, escalated, fallback, route changed, digest."""
+    interval elapsed (Alertmanager's words), level changed, flapping, escalated, fallback, digest, test."""
     status: Status
     """firing: at least one of its alerts fires."""
     alerts: tuple[ToldAlert, ...]

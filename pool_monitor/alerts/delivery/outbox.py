@@ -33,7 +33,7 @@ told as soon as the breaker is open."""
 Place = Literal["new", "again", "parked"]
 
 
-class Owed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Owed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A notification that has not arrived. Times are seconds since the epoch."""
 
     notification: Notification

@@ -16,18 +16,6 @@ ROUTE_CHANGED, STATE_LOST = "route_changed", "state_lost"
 """Why an alert ends for a receiver: no route leads to it any more; nothing is known of the alert any more."""
 
 
-class Want:
-    """Which groups one alert has to be in by *routing*: those for its severity now, and for each severity with which it
-    joined a group. So who was told that it fires hears of it until its end, and the same routes change nothing.
-    """
-
-    def __init__(self, routing: Routing, alert: Alert, joined_as: Iterable[str]) -> None:
-        self.targets: dict[tuple[str, str], tuple[Target, str]] = {}
-        for severity in dict.fromkeys((alert.severity, *joined_as)):
-            for target in targets_of(routing, alert.alert, {**alert.labels, "severity": severity}):
-                self.targets.setdefault((target.receiver, target.group_key), (target, severity))
-
-
 class Changed(NamedTuple):
     """What became of one alert."""
 
@@ -65,7 +53,7 @@ def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: flo
 def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed:
     fingerprint, changed = alert.fingerprint, list[Group]()
     placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause and _is_placed(member)]
-    wanted = Want(routing, alert, [member.joined_as for _, member in placed]).targets
+    wanted = _wanted(routing, alert, [member.joined_as for _, member in placed])
     surplus = [(group, member) for group, member in placed if (group.receiver, group.key) not in wanted]
     receivers = {receiver for receiver, _ in wanted}
     staying = {group.receiver for group, _ in surplus if group.waiting and group.receiver in receivers}
@@ -85,7 +73,7 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
         if donor is not None:
             surplus.remove(donor)
             changed.append(_move(ledger, donor, fingerprint, target, at))
-        elif (joined := join(ledger, fingerprint, alert_member(alert, severity), target, at)) is not None:
+        elif (joined := join(ledger, fingerprint, _member(alert, severity), target, at)) is not None:
             changed.append(joined)
     for group, member in surplus:
         if group.receiver not in receivers and member.end is None:
@@ -95,12 +83,24 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
     return Changed(tuple(changed), postponed=bool(staying))
 
 
+def _wanted(routing: Routing, alert: Alert, joined_as: Iterable[str]) -> dict[tuple[str, str], tuple[Target, str]]:
+    """Return which groups one alert has to be in, by receiver and group key, each with the severity that leads there:
+    those for its severity now, and for each severity with which it joined a group. So who was told that it fires hears
+    of it until its end, and the same routes change nothing.
+    """
+    found: dict[tuple[str, str], tuple[Target, str]] = {}
+    for severity in dict.fromkeys((alert.severity, *joined_as)):
+        for target in targets_of(routing, alert.alert, {**alert.labels, "severity": severity}):
+            found.setdefault((target.receiver, target.group_key), (target, severity))
+    return found
+
+
 def _is_placed(member: Member) -> bool:
     """Whether *member* fires for its receiver, or would if the routes had not changed: that was not said yet."""
     return member.end is None or (member.end.reason == ROUTE_CHANGED and member.end_no == 0)
 
 
-def alert_member(alert: Alert, joined_as: str) -> Member:
+def _member(alert: Alert, joined_as: str) -> Member:
     """Return *alert* as a member that nobody was told of."""
     return Member(
         alert=alert.alert,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pool_monitor.alerts.channels import sender_of
-from pool_monitor.alerts.channels.alertmanager_api import AlertmanagerSender
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.alerts.routing import AlertmanagerApi
@@ -16,6 +15,7 @@ from pool_monitor.parts import retrieve_error
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.channels import Sender
+    from pool_monitor.alerts.channels.alertmanager_api import AlertmanagerSender
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
     from pool_monitor.alerts.routing import Receiver
 
@@ -64,8 +64,7 @@ class Senders:
         """
         for name, receiver in list(self._receivers.items()):
             if isinstance(receiver.channel, AlertmanagerApi) and name not in self._reminded:
-                sender = self._sender(name)
-                assert isinstance(sender, AlertmanagerSender)
+                sender = cast("AlertmanagerSender", self._sender(name))
                 yield from sender.knowing(told(name))
                 if self._senders.get(name) is sender:
                     self._reminded.add(name)

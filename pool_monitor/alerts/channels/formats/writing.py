@@ -1,4 +1,4 @@
-"""What the formats share: JSON, moments, and foreign text of several lines."""
+"""What the formats share: JSON, moments, links, and foreign text of several lines."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def rfc3339(at: float) -> str:
     """
     text = moment_of(at).isoformat(timespec="milliseconds").removesuffix("+00:00")
     return f"{text.rstrip('0').rstrip('.')}Z"
+
+
+def is_link(text: str) -> bool:
+    """Whether *text* is a URL that a person may be led to."""
+    return text.startswith(("https://", "http://")) and text.isprintable()
 
 
 def cleaned_lines(text: str) -> str:
