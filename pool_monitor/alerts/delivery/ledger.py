@@ -145,6 +145,9 @@ class Ledger:
                 self.members.pop(key)
                 members.append(key)
                 continue
+            # No notification states it that was not made: else its end would be told again and again, or never.
+            member.fire_no = min(member.fire_no, found.made_no)
+            member.end_no = member.end_no if member.end_no <= found.made_no else 0
             self._members[found.number][fingerprint] = member
             self._groups[fingerprint][found.number] = None
         for key in groups:
