@@ -143,7 +143,9 @@ async def test_text_from_elsewhere_can_add_neither_headers_nor_lines():
     evil = "x\r\nBcc: all@example.org\n\n\x1b[31m\u202eevil"
     alert = told(summary=evil, alertname=evil, labels={"pool": evil}, annotations={evil: evil})
     async with mail_server() as server:
-        await sent(server, notification(alert, service=evil, about=evil, id="a\r\nb"))
+        await sent(
+            server, notification(alert, service=evil, about=evil, id="a\r\nb", at=1e300, group_key=f"{evil}\ud800")
+        )
     message = server.messages[0]
     assert message["Bcc"] is None
     assert server.envelopes[0].rcpt_tos == list(TO)

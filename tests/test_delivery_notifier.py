@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from pool_monitor.alerts.delivery import ledger
+from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.targets import GroupOptions, Routing
@@ -278,6 +280,40 @@ def test_damaged_rows_are_left_out_and_named_and_what_they_told_is_told_again() 
         assert len(refused) == 2
         assert all("is left out: it is damaged" in why for why in refused)
         assert other.notifier.take_changes() == {"groups": {"1": None}, "told": {"1/0000000000000001": None}}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "row"),
+    [
+        ("groups", "1", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("outbox", "ops\n{}", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("receivers", "ops", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("told", "9" * 5000 + "/0000000000000001", None),
+        ("told", "01/0000000000000001", None),
+    ],
+    ids=["deep group", "deep notification", "deep receiver", "long number", "another spelling"],
+)
+def test_no_row_keeps_a_service_from_starting(table: str, key: str, row: bytes | None) -> None:
+    storm = Storm(routing())
+    storm.fire(1)
+    storm.run(40.0)
+    rows = {name: dict(found) for name, found in storm.notifier.all_rows().items()}
+    rows.setdefault(table, {})[key] = row or rows["told"]["1/0000000000000001"]
+    assert len(Accounts().restore(rows, storm.at)) in (1, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("numbers", [{"fire_no": 10**18}, {"fire_no": 2, "end_no": 1}, {"end_no": 10**18}])
+def test_an_end_is_told_once_whatever_number_is_saved(numbers: dict[str, int]) -> None:
+    storm = Storm(routing())
+    storm.fire(1)
+    storm.run(40.0)
+    rows = {name: dict(found) for name, found in storm.notifier.all_rows().items()}
+    ((key, row),) = rows["told"].items()
+    rows["told"][key] = msgspec.json.encode({**msgspec.json.decode(row or b""), **numbers})
+    other = Storm(routing())
+    other.notifier.restore(rows, other.at)  # type: ignore[arg-type]
+    other.use(routing())
+    assert [one.status for one in other.notify(10 * INTERVAL)] == ["resolved"]
 
 
 def test_a_notification_is_not_made_while_the_one_before_is_being_sent() -> None:

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from email import policy
 from email.headerregistry import Address, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
+from pool_monitor.alerts.channels.formats.writing import moment_of
 from pool_monitor.alerts.channels.reaching import (
     Forbidden,
     LookupTimeout,
@@ -270,11 +270,12 @@ def message_of(notification: Notification, email: Email) -> bytes:
     message = EmailMessage(policy=_POLICY.clone(utf8=utf8))
     domain = sender.rpartition("@")[2]
     domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
-    thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
+    group = f"{notification.receiver}\0{notification.group_key}".encode(errors="replace")
+    thread = hashlib.sha256(group).hexdigest()[:24]
     message["From"] = _address(sender)
     message["To"] = [_address(one) for one in email.to]
     message["Subject"] = subject(notification)
-    message["Date"] = format_datetime(datetime.fromtimestamp(notification.at, UTC))
+    message["Date"] = format_datetime(moment_of(notification.at))
     message["Message-ID"] = f"<{_PLAIN.sub('', notification.id)}@{domain}>"
     message["In-Reply-To"] = message["References"] = f"<{thread}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
