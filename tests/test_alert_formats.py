@@ -292,6 +292,8 @@ def test_the_course_of_the_value_is_drawn(format_: str) -> None:
     assert any("▁▁·▂▄█ between 1% and 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
     just_begun = notification(told(values=(0.12,), values_s=5.0))
     assert any("▁ 12% in 5s" in text for text in strings(body_of(format_, just_begun)))
+    constant = notification(told(values=(0.12, 0.12), values_s=10.0))
+    assert any("▁▁ 12% in 10s" in text for text in strings(body_of(format_, constant)))
 
 
 def test_an_end_without_its_rule_still_says_what_ended() -> None:
