@@ -17,7 +17,8 @@ import trustme
 
 from pool_monitor.alerts.channels import http, reaching
 from pool_monitor.alerts.channels.formats.format import confirmed
-from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
+from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import seconds_wanted

@@ -50,10 +50,9 @@ def login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of an attempt is short."""
     monkeypatch.setattr(email_module, "SEND_S", 0.3)
-    return
 
 
 def server_context(authority: trustme.CA, name: str) -> ssl.SSLContext:
@@ -144,7 +143,9 @@ async def test_text_from_elsewhere_can_add_neither_headers_nor_lines():
     evil = "x\r\nBcc: all@example.org\n\n\x1b[31m\u202eevil"
     alert = told(summary=evil, alertname=evil, labels={"pool": evil}, annotations={evil: evil})
     async with mail_server() as server:
-        await sent(server, notification(alert, service=evil, about=evil, id="a\r\nb"))
+        await sent(
+            server, notification(alert, service=evil, about=evil, id="a\r\nb", at=1e300, group_key=f"{evil}\ud800")
+        )
     message = server.messages[0]
     assert message["Bcc"] is None
     assert server.envelopes[0].rcpt_tos == list(TO)
@@ -307,6 +308,13 @@ async def test_a_server_that_is_not_there_is_tried_again():
     assert outcome.result == "retry"
     assert not outcome.unsure
     assert outcome.reason == "cannot be connected to: Connection refused"
+
+
+async def test_a_server_that_does_not_begin_with_tls_is_said_to_be_so():
+    async with mail_server() as server:
+        outcome = await sent(server, tls="implicit")
+    assert outcome.result == "retry"
+    assert "SSL" in outcome.reason
 
 
 async def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch):

@@ -286,6 +286,19 @@ async def test_a_url_that_apprise_does_not_know_is_refused(url: str, caplog: pyt
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [("tgram://canary/1", "tgram:// ("), ("canary", "a URL ("), ("/canary://x", "a URL ("), ("canary x://", "a URL (")],
+)
+def test_of_a_url_its_service_is_shown_and_nothing_where_it_names_none(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NOTIFY_URL", url)
+    where = AppriseSender(AppriseChannel(url=Secret(variable="NOTIFY_URL"))).where
+    assert where.startswith(shown)
+    assert "canary" not in where
+
+
 async def test_without_the_extra_it_is_refused_in_words(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
     assert await by_apprise(Secret("json://x")) == Outcome("refused", apprise_module.NEEDS_EXTRA)

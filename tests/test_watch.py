@@ -155,6 +155,9 @@ def test_the_roster_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     one.expect("c")
     assert joined == [True, True, True, False, False]
     assert (len(one.keys), one.refused) == (3, 2)
+    assert one.trouble == "there are more than 3 processes: the others are not watched"
+    one.note("a-0", Poll("left"), 1.0)
+    assert one.trouble == ""
 
 
 def seen(seq: int = 1, degraded: dict[str, str] | None = None, **alerts: Any) -> Poll:

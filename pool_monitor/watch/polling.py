@@ -7,10 +7,9 @@ connects and gets no answer has found a frozen service, and who cannot connect h
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,7 +18,7 @@ import msgspec
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger, plain
 from pool_monitor.service.client import Address, connected, resolve
-from pool_monitor.service.discovery import NAME, file_name, runtime_dir, sockets, was_left_behind
+from pool_monitor.service.discovery import NAME, door, file_name, runtime_dir, sockets, was_left_behind
 from pool_monitor.service.silence import why_silent
 from pool_monitor.snapshot import SCHEMA_VERSION
 from pool_monitor.watch.watch_list import Poll, Seen, WatchList, missing_key
@@ -129,7 +128,7 @@ class Poller:
         for one in found:
             wanted = not self._by_name or one.name in self._by_name
             # Nobody was seen to listen on a socket that is closed: it may have been left behind long ago.
-            if wanted and (str(one.path) in self._list or _door(one.path) != "closed"):
+            if wanted and (str(one.path) in self._list or door(one.path) != "closed"):
                 self._begin(one.name, str(one.path), Address(one.name, one.path, "http://localhost"))
         for key in self._tasks.keys() - there - {one.address.name for one in self._wanted if one.address is not None}:
             self._note(key, _vanished(Path(key)))
@@ -230,7 +229,7 @@ def _unreached(address: Address, error: Exception) -> Poll:
 
 def _unreached_at(path: Path) -> Poll | None:
     """Return why no connection to a socket can be had; None: one can."""
-    match _door(path):
+    match door(path):
         case "missing":
             return _vanished(path)
         case "closed":
@@ -247,20 +246,3 @@ def _vanished(path: Path) -> Poll:
     if was_left_behind(path):
         return Poll("refused", _NO_LEAVE)
     return Poll("left", "its socket was removed, or was never there")
-
-
-def _door(path: Path) -> Literal["open", "closed", "full", "missing", "locked"]:
-    """Try to connect to a socket, without waiting."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except BlockingIOError:
-            return "full"
-        except FileNotFoundError:
-            return "missing"
-        except PermissionError:
-            return "locked"
-        except OSError:
-            return "closed"
-    return "open"

@@ -118,7 +118,7 @@ class WatchList:
         self._expected: set[str] = set()
         self._processes: dict[str, _Process] = {}
         self.refused = 0
-        """Processes for which there was no room."""
+        """How often there was no room for a process."""
 
     # -- who is watched
 
@@ -134,6 +134,13 @@ class WatchList:
     def services(self) -> list[str]:
         """The names of the services, sorted."""
         return sorted({one.service for one in self._processes.values()} | self._expected)
+
+    @property
+    def trouble(self) -> str:
+        """Why processes are left out, in words; empty: none is."""
+        if not self.refused or len(self._processes) < WATCHED_MAX:
+            return ""
+        return f"there are more than {WATCHED_MAX:,} processes: the others are not watched"
 
     def is_doubtful(self, key: str) -> bool:
         """Whether the latest poll of a process failed, and a further one is needed to be sure."""

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from email import policy
 from email.headerregistry import Address, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
@@ -22,12 +21,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
-from pool_monitor.alerts.channels.reaching import Forbidden, LookupTimeout, Unreachable, connected_socket, words
-from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
+from pool_monitor.alerts.channels.formats.writing import moment_of
+from pool_monitor.alerts.channels.reaching import (
+    Forbidden,
+    LookupTimeout,
+    Unreachable,
+    connected_socket,
+    system_error,
+    words,
+)
+from pool_monitor.alerts.channels.secrets import SecretMissing, digest, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import Redactor, cleaned
 from pool_monitor.log import logger
 from pool_monitor.redaction import redact
@@ -56,8 +62,7 @@ class EmailSender:
 
     def __init__(self, email: Email) -> None:
         self._email = email
-        digest = hashlib.sha256(",".join(email.to).encode()).hexdigest()[:8]
-        self.where = f"{cut(email.host)}:{email.port} ({digest})"
+        self.where = f"{cut(email.host)}:{email.port} ({digest(','.join(email.to))})"
         self._side_thread = SideThread("alerts email")
         self._partly = _Partly()
 
@@ -116,8 +121,8 @@ class EmailSender:
     def _failed(self, error: Exception, attempt: _Attempt) -> Outcome:
         import aiosmtplib
 
-        cause = _certificate_error(error)
-        if cause is not None:
+        cause = system_error(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
         if isinstance(error, _Refused):
             return Outcome("refused", str(error))
@@ -137,8 +142,7 @@ class EmailSender:
         if isinstance(error, aiosmtplib.SMTPServerDisconnected):
             return Outcome("retry", "the server ended the connection", unsure=attempt.begun)
         if not attempt.connected and isinstance(error, OSError | aiosmtplib.SMTPConnectError):
-            reason = words(error.__cause__ if isinstance(error.__cause__, OSError) else None)
-            return Outcome("retry", f"cannot be connected to: {attempt.clean(reason)}"[:_REASON_MAX])
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(words(cause))}"[:_REASON_MAX])
         # A defect of ours or of a library, whose text may hold anything.
         return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
 
@@ -174,8 +178,9 @@ class _Attempt:
         """Connect, begin TLS, log in."""
         from aiosmtplib import SMTP
 
-        email, login = self._email, await self._side_thread.run(self._login)
-        self._hide = Redactor((), (*(login or ()), *self._addresses))
+        email = self._email
+        login = await self._side_thread.run(lambda: [*map(value_of, email.login)])
+        self._hide = Redactor((), (*login, *self._addresses))
         implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
         context = await self._side_thread.run(_authorities) if implicit else None
         connection = await connected_socket(email.host, email.port, STEP_S, self._side_thread)
@@ -199,19 +204,13 @@ class _Attempt:
                 await client.ehlo()
             elif email.tls == "starttls":
                 raise _Refused("the server offers no STARTTLS")
-        if login is not None and not safe and not is_loopback(email.host):
+        if login and not safe and not is_loopback(email.host):
             raise _Refused("without TLS a password is never sent to another machine")
-        if login is not None:
+        if login:
             if not client.supports_extension("auth"):
                 raise _Refused("the server offers no log-in")
-            await client.login(*login)
-
-    def _login(self) -> tuple[str, str] | None:
-        email = self._email
-        if email.user_env is None:
-            return None
-        password = Secret(variable=email.password_env, file=email.password_file)
-        return value_of(Secret(variable=email.user_env)), value_of(password)
+            user, password = login
+            await client.login(user, password)
 
     @property
     def _addresses(self) -> Sequence[str]:
@@ -271,11 +270,12 @@ def message_of(notification: Notification, email: Email) -> bytes:
     message = EmailMessage(policy=_POLICY.clone(utf8=utf8))
     domain = sender.rpartition("@")[2]
     domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
-    thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
+    group = f"{notification.receiver}\0{notification.group_key}".encode(errors="replace")
+    thread = hashlib.sha256(group).hexdigest()[:24]
     message["From"] = _address(sender)
     message["To"] = [_address(one) for one in email.to]
     message["Subject"] = subject(notification)
-    message["Date"] = format_datetime(datetime.fromtimestamp(notification.at, UTC))
+    message["Date"] = format_datetime(moment_of(notification.at))
     message["Message-ID"] = f"<{_PLAIN.sub('', notification.id)}@{domain}>"
     message["In-Reply-To"] = message["References"] = f"<{thread}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
@@ -329,11 +329,3 @@ def _own_name(address: str) -> str:
 def _authorities() -> ssl.SSLContext:
     """The authorities that the machine trusts, or those of ``SSL_CERT_FILE``. Takes 40 ms."""
     return ssl.create_default_context()
-
-
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import anyio
@@ -114,6 +114,22 @@ async def _socket(address: str, port: int, seconds: float | None) -> socket.sock
         made.close()
         raise
     return made
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """Return what the system said that led to *error*; None: it said nothing."""
+    return next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        for one in error.args[:1]:
+            if isinstance(one, Exception):
+                yield from _causes(one)
+        if isinstance(error, ExceptionGroup):
+            yield from _causes(error.exceptions[0])
+        error = error.__cause__ or error.__context__
 
 
 def words(error: OSError | None) -> str:

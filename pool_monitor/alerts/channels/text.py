@@ -92,17 +92,27 @@ def measured(alert: ToldAlert) -> str:
 
 
 def trend(alert: ToldAlert) -> str:
-    """Return the values up to now: ``▁▁▂▅█ between 1% and 12% in 1h``; empty: fewer than two are known."""
-    drawn, some = sparkline(alert.values), known(alert.values)
-    if not drawn or len(some) < 2:
+    """Return the values up to now: ``▁▁▂▅█ between 1% and 12% in 1h``; empty: none is known."""
+    some = known(alert.values)
+    if not some:
         return ""
+    low, high = quantity(min(some), alert.unit), quantity(max(some), alert.unit)
+    course = f"between {low} and {high}" if len(some) > 1 else low
     span = f" in {text_of(alert.values_s, 's')}" if alert.values_s > 0 else ""
-    return f"{drawn} between {quantity(min(some), alert.unit)} and {quantity(max(some), alert.unit)}{span}"
+    return f"{sparkline(alert.values)} {course}{span}"
+
+
+def annotations_of(alert: ToldAlert) -> dict[str, str]:
+    """Return what Alertmanager and its receivers read as annotations: those of the rule, and what else there is to say
+    of the alert. What the rule says under one of these names stays.
+    """
+    said = {"summary": alert.summary, "runbook": alert.runbook, "sparkline": trend(alert)}
+    return {name: text for name, text in sorted({**said, **alert.annotations}.items()) if text}
 
 
 def own_labels(alert: ToldAlert) -> str:
     """Return what tells it from others of its rule: ``pool=text operation=chat``."""
-    return _listed(_own_labels(alert))
+    return _listed({name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")})
 
 
 def times(alert: ToldAlert) -> str:
@@ -145,10 +155,6 @@ def _notes(alert: ToldAlert) -> Iterator[str]:
     for name, text in alert.annotations.items():
         if name not in ("summary", "runbook"):
             yield f"{cut(name, 100)}: {cut(text)}"
-
-
-def _own_labels(alert: ToldAlert) -> dict[str, str]:
-    return {name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")}
 
 
 def _listed(labels: dict[str, str]) -> str:

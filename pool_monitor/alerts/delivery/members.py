@@ -123,7 +123,7 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
 
     def state_end(self, group: Group, number: int) -> None:
         """The notification *number* states that it ended."""
-        if not 0 < self.end_no <= group.arrived_no:
+        if not self.end_known(group):
             self.end_no = number
 
     def unsay(self, group: Group) -> None:

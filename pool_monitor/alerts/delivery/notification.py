@@ -68,8 +68,7 @@ class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     group_labels: dict[str, str]
     reason: str
     """Why it is told now: first notification, new alerts added, some alerts resolved, all alerts resolved, repeat
-    interval elapsed (Alertmanager's words), level changed, flapping, escalated, fallback, route changed, digest,
-    test."""
+    interval elapsed (Alertmanager's words), level changed, flapping, escalated, fallback, digest, test."""
     status: Status
     """firing: at least one of its alerts fires."""
     alerts: tuple[ToldAlert, ...]

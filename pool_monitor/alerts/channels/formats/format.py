@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pool_monitor.alerts.channels.http import Answer, Judge, judged
+from pool_monitor.alerts.channels.judgement import Answer, Judge, judged
 from pool_monitor.alerts.delivery.notification import Outcome
 
 if TYPE_CHECKING:

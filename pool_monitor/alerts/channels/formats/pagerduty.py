@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format, confirmed
-from pool_monitor.alerts.channels.formats.writing import encoded, rfc3339
+from pool_monitor.alerts.channels.formats.writing import encoded, is_link, rfc3339
 from pool_monitor.alerts.channels.text import cut, paragraph, subject
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def _links(notification: Notification) -> list[dict[str, str]]:
     found = dict.fromkeys(
         alert.runbook
         for alert in notification.alerts
-        if alert.runbook.startswith(("https://", "http://"))
-        and alert.runbook.isprintable()
-        and len(alert.runbook.encode()) <= LINK_BYTES_MAX
+        if is_link(alert.runbook) and len(alert.runbook.encode()) <= LINK_BYTES_MAX
     )
     return [{"href": url, "text": "runbook"} for url in list(found)[:LINKS_MAX]]
 

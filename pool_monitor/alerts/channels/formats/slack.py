@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format, confirmed
-from pool_monitor.alerts.channels.formats.writing import encoded
+from pool_monitor.alerts.channels.formats.writing import encoded, is_link
 from pool_monitor.alerts.channels.text import cut, details, headline, subject
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _details(alert: ToldAlert) -> Iterator[str]:
     if alert.flapping:
         yield "flapping"
     link = escaped(alert.runbook.replace("|", "%7C"))
-    if alert.runbook.startswith(("https://", "http://")) and alert.runbook.isprintable() and len(link) < 500:
+    if is_link(alert.runbook) and len(link) < 500:
         yield f"<{link}|runbook>"
 
 
