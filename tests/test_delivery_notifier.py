@@ -268,6 +268,32 @@ def test_what_is_given_up_is_told_anew_if_it_is_still_true() -> None:
     assert again.id != one.id
 
 
+@pytest.mark.parametrize("why", ["given up", "silenced"])
+def test_a_level_that_did_not_arrive_is_owed_and_told_when_it_can_be(why: str) -> None:
+    storm = Storm(routing())
+    storm.fire(1)
+    storm.run(40.0)
+    storm.arrives = lambda _: False
+    storm.fire(1, severity="critical")
+    storm.run(INTERVAL)
+    assert storm.explain(1).status == "owed"
+    if why == "given up":
+        (one,) = storm.outbox.values()
+        storm.outbox.clear()
+        storm.notifier.lost(one, storm.at)
+    else:
+        storm.cover(1, silenced=True)
+        storm.fire(2)  # its message takes the place of the one that waits
+        storm.run(INTERVAL)
+    storm.arrives = lambda _: True
+    storm.run(1.0)
+    storm.cover(1, silenced=False)
+    found = storm.notify(2 * INTERVAL)
+    assert [one.reason for one in found] == ["level changed"]
+    assert [alert.severity for alert in found[0].alerts if alert.labels["number"] == "1"] == ["critical"]
+    assert storm.explain(1).status == "told"
+
+
 def test_damaged_rows_are_left_out_and_named_and_what_they_told_is_told_again() -> None:
     storm = Storm(routing())
     storm.fire(1)

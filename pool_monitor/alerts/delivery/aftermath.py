@@ -89,7 +89,7 @@ class Aftermath:
             forgiven = given_up and member.end_no > group.arrived_no
             if member.end is not None and (forgiven or member.end_known(group)):
                 self._ledger.remove_member(group, fingerprint)
-            elif given_up and max(member.fire_no, member.end_no) > group.arrived_no:
+            elif given_up and max(member.fire_no, member.end_no, member.said_no) > group.arrived_no:
                 member.unsay(group)
                 self._ledger.set_member(group, fingerprint, member)
             if number % AT_ONCE == 0:

@@ -189,5 +189,5 @@ def _check_member(key: str, member: Member) -> None:
     number, _, fingerprint = key.partition("/")
     if not (_NUMBER.fullmatch(number) and len(fingerprint) == 16):
         raise ValueError(key)
-    if member.fire_no < 0 or member.end_no < 0:
+    if min(member.fire_no, member.end_no, member.said_no) < 0:
         raise ValueError(key)

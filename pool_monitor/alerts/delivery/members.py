@@ -47,7 +47,9 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
     maybe: bool = False
     """Whether the receiver may have heard of it from a notification that does not count any more."""
     said_severity: str = ""
-    """The severity in the latest notification."""
+    """The severity in the latest notification; empty: the receiver was told none, or not of the latest."""
+    said_no: int = 0
+    """The notification that states first that it has this severity."""
     said_flapping: bool = False
     """Whether the latest notification says that it flaps."""
     owed_at: float | None = None
@@ -75,13 +77,13 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
     @property
     def stated_no(self) -> int:
         """The notification that states first what is true now; 0: none does."""
-        return self.fire_no if self.end is None else self.end_no
+        return max(self.fire_no, self.said_no) if self.end is None else self.end_no
 
     def up_to_date(self, group: Group) -> bool:
         """Whether the receiver knows what is true now, or does not need to."""
         if self.end is not None:
             return not self.owed(group)
-        return self.known(group) and self.said_severity == self.severity
+        return self.known(group) and self.said_severity == self.severity and self.said_no <= group.arrived_no
 
     def begins(self, severity: str, starts_at: float) -> None:
         """It fires again before its end was told, or fires on with another severity."""
@@ -113,7 +115,9 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
         if not self.known(group):
             self.maybe, self.fire_no = self.heard(group), number
         self.end_no = 0  # a notification that states its end and waits is superseded by this one
-        self.said_severity, self.said_flapping = self.severity, flapping
+        if self.said_severity != self.severity:
+            self.said_severity, self.said_no = self.severity, number
+        self.said_flapping = flapping
         if self.owed_at is None:
             self.owed_at = at
 
@@ -129,6 +133,8 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
             self.owed_at = self.owed_at if self.maybe else None
         if self.end_no > group.arrived_no:
             self.end_no = 0
+        if self.said_no > group.arrived_no:
+            self.said_severity, self.said_no = "", 0
 
     def forget(self, *, suppressed: bool, flapping: bool) -> bool:
         """Let go what is over: that it flapped, and a debt of which the receiver has heard nothing while it is

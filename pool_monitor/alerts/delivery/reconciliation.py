@@ -164,6 +164,9 @@ def _move(ledger: Ledger, donor: tuple[Group, Member], fingerprint: str, target:
         group = ledger.add_group(target, old.flush_at)
         group.flushed, group.told_at = old.flushed, old.told_at
         group.clamp(at)
+    if member.said_no > old.arrived_no:
+        member.said_severity = ""
+    member.said_no = 0
     known, heard = member.known(old), member.heard(old) or member.fire_no > old.arrived_no
     member.maybe, member.fire_no, member.end_no = heard and not known, 1 if known else 0, 0
     if not heard:
