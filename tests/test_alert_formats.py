@@ -117,7 +117,7 @@ def test_native_says_what_is_unknown_as_null() -> None:
 def test_native_has_every_field_of_a_notification() -> None:
     data = body_of("native", KINDS["firing"])["data"]
     assert set(data) == {*Notification.__struct_fields__, "truncated"}
-    assert set(data["alerts"][0]) == set(type(told()).__struct_fields__)
+    assert set(data["alerts"][0]) == {*type(told()).__struct_fields__, "sparkline"}
 
 
 # -- alertmanager -----------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_alertmanagers_common_labels_are_those_that_all_alerts_have() -> None:
     assert same["commonLabels"] == {
         "alertname": "FailingCalls", "pool": "text", "severity": "critical",
     }  # fmt: skip
-    assert set(same["commonAnnotations"]) == {"runbook"}
+    assert set(same["commonAnnotations"]) == {"runbook", "sparkline"}
     mixed = body_of("alertmanager", notification(told(1), told(2, labels={"pool": "other"}, severity="warning")))
     assert mixed["commonLabels"] == {"alertname": "FailingCalls"}
     assert body_of("alertmanager", KINDS["empty"])["commonLabels"] == {}
@@ -296,9 +296,16 @@ def test_a_program_gets_labels_as_they_are_and_texts_cleaned(format_: str) -> No
     assert "\u202e" not in alert["annotations"]["summary"]
 
 
-@pytest.mark.parametrize("format_", ["slack", "pagerduty"])
+@pytest.mark.parametrize("format_", FORMATS)
 def test_the_course_of_the_value_is_drawn(format_: str) -> None:
     assert any("▁▁·▂▄█ between 1% and 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
+    just_begun = notification(told(values=(0.12,), values_s=5.0))
+    assert any("▁ 12% in 5s" in text for text in strings(body_of(format_, just_begun)))
+
+
+def test_an_end_without_its_rule_still_says_what_ended() -> None:
+    gone = notification(ended(annotations={}, runbook="", values=(), summary="2% of summarize fail"))
+    assert body_of("alertmanager", gone)["alerts"][0]["annotations"] == {"summary": "2% of summarize fail"}
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,25 @@ def test_a_receiver_that_no_route_leads_to_any_more_is_told_so_and_the_new_one_i
     assert [one[:2] for one in told(storm.notify(INTERVAL))] == [("post", "resolved")]
 
 
+@pytest.mark.parametrize("by", [(), ("number",)])
+def test_the_same_routes_say_nothing_when_an_alert_is_worse_than_when_it_came_to_its_receiver(
+    by: tuple[str, ...],
+) -> None:
+    """It joined as critical. Then ops got it as a warning alone, by other routes; and then it became critical again."""
+    pages = Route(receiver="pager", match=(Matcher("severity", "critical"),))
+    storm = Storm(routing("ops", replace(pages, goes_on=True), Route(receiver="ops")))
+    storm.fire(1, severity="critical")
+    storm.run(40.0)
+    storm.fire(1, severity="warning")
+    storm.run(INTERVAL)
+    storm.use(routing("ops", pages, by=by))
+    storm.fire(1, severity="critical")
+    storm.run(2 * INTERVAL)
+    storm.use(routing("ops", pages, by=by))
+    assert storm.notify(2 * INTERVAL) == []
+    assert storm.believed("ops") == storm.believed("pager") == {"0" * 15 + "1"}
+
+
 def test_a_group_that_moves_waits_for_a_message_that_is_under_way() -> None:
     """Else the beginning could arrive after the end, in the old group."""
     storm = Storm(routing(by=("alertname",)), arrives=lambda _: False)

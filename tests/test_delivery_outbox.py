@@ -398,6 +398,14 @@ def test_rows_that_cannot_be_used_are_left_out_and_named() -> None:
     assert len(refused) == 3
 
 
+def test_rows_for_which_there_is_no_room_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made(message("small"), message("large", alerts=(alert(), alert(1)))).all_rows()
+    monkeypatch.setattr(outbox_module, "WAITING_MAX", 1)
+    found, refused = Outbox().restore(rows, AT)
+    assert [one.notification.group_key for one in found] == ["small"]
+    assert refused == ["the saved notification 'ops\\nlarge' is left out: there are too many"]
+
+
 # -- the whole of it --------------------------------------------------------------------------------------------------
 
 

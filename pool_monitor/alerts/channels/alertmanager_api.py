@@ -19,6 +19,7 @@ from pool_monitor.alerts.channels.formats.writing import rfc3339
 from pool_monitor.alerts.channels.http import HttpClient, Message
 from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.channels.sender import SEND_S
+from pool_monitor.alerts.channels.text import annotations_of
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
@@ -216,8 +217,7 @@ def _labels_of(alert: ToldAlert) -> _Labels:
 
 
 def _annotations_of(alert: ToldAlert) -> dict[str, str]:
-    said = {"summary": alert.summary, "runbook": alert.runbook, **alert.annotations}
-    return {_name(name): _text(value) for name, value in said.items() if value}
+    return {_name(name): _text(value) for name, value in annotations_of(alert).items()}
 
 
 def _written(labels: _Labels, state: _State, ends_at: float) -> dict[str, Any]:

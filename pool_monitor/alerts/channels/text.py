@@ -92,12 +92,22 @@ def measured(alert: ToldAlert) -> str:
 
 
 def trend(alert: ToldAlert) -> str:
-    """Return the values up to now: ``▁▁▂▅█ between 1% and 12% in 1h``; empty: fewer than two are known."""
-    drawn, some = sparkline(alert.values), known(alert.values)
-    if not drawn or len(some) < 2:
+    """Return the values up to now: ``▁▁▂▅█ between 1% and 12% in 1h``; empty: none is known."""
+    some = known(alert.values)
+    if not some:
         return ""
+    low, high = quantity(min(some), alert.unit), quantity(max(some), alert.unit)
+    course = f"between {low} and {high}" if len(some) > 1 else low
     span = f" in {text_of(alert.values_s, 's')}" if alert.values_s > 0 else ""
-    return f"{drawn} between {quantity(min(some), alert.unit)} and {quantity(max(some), alert.unit)}{span}"
+    return f"{sparkline(alert.values)} {course}{span}"
+
+
+def annotations_of(alert: ToldAlert) -> dict[str, str]:
+    """Return what Alertmanager and its receivers read as annotations: those of the rule, and what else there is to say
+    of the alert. What the rule says under one of these names stays.
+    """
+    said = {"summary": alert.summary, "runbook": alert.runbook, "sparkline": trend(alert)}
+    return {name: text for name, text in sorted({**said, **alert.annotations}.items()) if text}
 
 
 def own_labels(alert: ToldAlert) -> str:

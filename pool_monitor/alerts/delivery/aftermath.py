@@ -9,9 +9,8 @@ from typing import Literal
 from pool_monitor.alerts.delivery.agenda import Agenda
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
+from pool_monitor.alerts.delivery.messages import AT_ONCE
 from pool_monitor.alerts.delivery.notification import Notification
-
-_AT_ONCE = 20  # members between two steps: below a millisecond
 
 
 class Aftermath:
@@ -93,7 +92,7 @@ class Aftermath:
             elif given_up and max(member.fire_no, member.end_no) > group.arrived_no:
                 member.unsay(group)
                 self._ledger.set_member(group, fingerprint, member)
-            if number % _AT_ONCE == 0:
+            if number % AT_ONCE == 0:
                 yield
         if not self._ledger.members_of(group):
             self._agenda.forget(group)

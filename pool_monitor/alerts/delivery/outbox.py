@@ -16,7 +16,7 @@ from msgspec import Struct
 from pool_monitor.alerts.delivery.contact import BACKOFF_MAX_S, Contact, ReceiverPhase
 from pool_monitor.alerts.delivery.notification import Notification, Outcome
 from pool_monitor.alerts.delivery.shrinking import smaller
-from pool_monitor.alerts.saved_rows import SavedRows
+from pool_monitor.alerts.saved_rows import SavedRows, left_out
 
 WAITING_MAX = 10_000
 """Most notifications in the outbox."""
@@ -308,9 +308,11 @@ class Outbox:
         """
         saved = rows.get("outbox", {})
         fitting = dict(sorted(saved.items(), key=lambda row: len(row[1]))[:WAITING_MAX])
-        refused = [f"the notification {key[:100]!r}" for key in self._rows.restore(fitting, _check)]
-        refused += [f"the receiver {key[:100]!r}" for key in self._contacts.restore(rows.get("receivers", {}))]
-        for key in saved.keys() - fitting.keys():
+        refused = left_out("notification", self._rows.restore(fitting, _check))
+        refused += left_out("receiver", self._contacts.restore(rows.get("receivers", {})))
+        too_many = saved.keys() - fitting.keys()
+        refused += left_out("notification", too_many, "there are too many")
+        for key in too_many:
             self._rows.forget(key)
         for name, contact in list(self._contacts.items()):
             self._contacts[name] = contact.clamped(at)

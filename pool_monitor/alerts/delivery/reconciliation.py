@@ -57,7 +57,7 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
     surplus = [(group, member) for group, member in placed if (group.receiver, group.key) not in wanted]
     receivers = {receiver for receiver, _ in wanted}
     staying = {group.receiver for group, _ in surplus if group.waiting and group.receiver in receivers}
-    for target, severity in wanted.values():
+    for target, severities in wanted.values():
         group = ledger.find(target.receiver, target.group_key)
         member = None if group is None else ledger.members_of(group).get(fingerprint)
         if group is not None and group.options != target.options:
@@ -65,6 +65,9 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
             group.clamp(at)
             ledger.keep(group)
             changed.append(group)
+        if member is not None and group is not None and member.joined_as not in severities and _is_placed(member):
+            member.joined_as = severities[0]
+            ledger.set_member(group, fingerprint, member)
         if (member is not None and _is_placed(member)) or target.receiver in staying:
             if group is not None and member is not None and member.end is not None:
                 changed.append(_go_on(ledger, group, fingerprint, member))
@@ -72,8 +75,10 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
         donor = next((one for one in surplus if one[0].receiver == target.receiver), None)
         if donor is not None:
             surplus.remove(donor)
+            if donor[1].joined_as not in severities:
+                donor[1].joined_as = severities[0]
             changed.append(_move(ledger, donor, fingerprint, target, at))
-        elif (joined := join(ledger, fingerprint, _member(alert, severity), target, at)) is not None:
+        elif (joined := join(ledger, fingerprint, _member(alert, severities[0]), target, at)) is not None:
             changed.append(joined)
     for group, member in surplus:
         if group.receiver not in receivers and member.end is None:
@@ -83,15 +88,17 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
     return Changed(tuple(changed), postponed=bool(staying))
 
 
-def _wanted(routing: Routing, alert: Alert, joined_as: Iterable[str]) -> dict[tuple[str, str], tuple[Target, str]]:
-    """Return which groups one alert has to be in, by receiver and group key, each with the severity that leads there:
-    those for its severity now, and for each severity with which it joined a group. So who was told that it fires hears
-    of it until its end, and the same routes change nothing.
+def _wanted(
+    routing: Routing, alert: Alert, joined_as: Iterable[str]
+) -> dict[tuple[str, str], tuple[Target, list[str]]]:
+    """Return which groups one alert has to be in, by receiver and group key, each with the severities that lead there:
+    those for its severity now, which is the first, and for each severity with which it joined a group. So who was told
+    that it fires hears of it until its end, and the same routes change nothing.
     """
-    found: dict[tuple[str, str], tuple[Target, str]] = {}
+    found: dict[tuple[str, str], tuple[Target, list[str]]] = {}
     for severity in dict.fromkeys((alert.severity, *joined_as)):
         for target in targets_of(routing, alert.alert, {**alert.labels, "severity": severity}):
-            found.setdefault((target.receiver, target.group_key), (target, severity))
+            found.setdefault((target.receiver, target.group_key), (target, []))[1].append(severity)
     return found
 
 
