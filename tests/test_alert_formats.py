@@ -200,6 +200,15 @@ def test_a_message_is_within_slacks_limits(kind: str) -> None:
                 assert 1 <= len(text["text"]) <= (150 if text["type"] == "plain_text" else 3000)
 
 
+def test_a_text_from_elsewhere_mentions_nobody_where_the_text_is_shown() -> None:
+    """As Mattermost does, which reads ``@channel`` and Markdown in it."""
+    evil = "@channel @all ![x](https://evil.example/x.png) <!here>"
+    text = body_of("slack", notification(told(1, summary=evil)))["text"]
+    for one in ("@channel", "@all", "](", "<!"):
+        assert one in evil
+        assert one not in text
+
+
 def test_a_message_of_long_texts_is_within_slacks_limits() -> None:
     long = "<&>" * 2000
     texts = dict.fromkeys(("alertname", "summary", "reason", "acknowledged_by", "value_text"), long)
