@@ -135,6 +135,13 @@ def test_a_receiver_has_no_characters_that_would_split_its_message(receiver, val
     assert "is not a URL" in found or "in one line" in found
 
 
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection"])
+def test_a_header_that_says_how_a_message_is_sent_is_refused(name: str):
+    [found] = errors(f"receivers: [{{name: a, webhook: {{url: 'https://x', headers: {{{name}: chunked}}}}}}]")
+    assert "says how a message is sent" in found
+    assert name not in found
+
+
 @pytest.mark.parametrize(
     ("data", "place", "words"),
     [

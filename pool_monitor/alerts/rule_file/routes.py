@@ -69,8 +69,19 @@ class _Header:
         return _HEADER.schema(definitions)
 
 
+_FRAMING = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def _header_name(name: str) -> None:
+    """Raise ValueError for a header that would contradict how a message is sent."""
+    if name.lower() in _FRAMING:
+        raise ValueError("is a header that says how a message is sent; leave it out")
+
+
 HEADERS = MapOf(
-    text("the name of a header", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", most=100, secret=True),
+    text("the name of a header", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", most=100, check=_header_name, secret=True),
     _Header(),
     "a mapping of headers, such as {Authorization: {env: OPS_TOKEN}}",
     secret=True,
