@@ -200,6 +200,15 @@ def test_a_message_is_within_slacks_limits(kind: str) -> None:
                 assert 1 <= len(text["text"]) <= (150 if text["type"] == "plain_text" else 3000)
 
 
+def test_a_text_from_elsewhere_mentions_nobody_where_the_text_is_shown() -> None:
+    """As Mattermost does, which reads ``@channel`` and Markdown in it."""
+    evil = "@channel @all ![x](https://evil.example/x.png) <!here>"
+    text = body_of("slack", notification(told(1, summary=evil)))["text"]
+    for one in ("@channel", "@all", "](", "<!"):
+        assert one in evil
+        assert one not in text
+
+
 def test_a_message_of_long_texts_is_within_slacks_limits() -> None:
     long = "<&>" * 2000
     texts = dict.fromkeys(("alertname", "summary", "reason", "acknowledged_by", "value_text"), long)
@@ -292,6 +301,8 @@ def test_the_course_of_the_value_is_drawn(format_: str) -> None:
     assert any("▁▁·▂▄█ between 1% and 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
     just_begun = notification(told(values=(0.12,), values_s=5.0))
     assert any("▁ 12% in 5s" in text for text in strings(body_of(format_, just_begun)))
+    constant = notification(told(values=(0.12, 0.12), values_s=10.0))
+    assert any("▁▁ 12% in 10s" in text for text in strings(body_of(format_, constant)))
 
 
 def test_an_end_without_its_rule_still_says_what_ended() -> None:

@@ -7,6 +7,7 @@ import pytest
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.routing import LogChannel, Receiver, Route
+from pool_monitor.alerts.rule import Matcher
 from pool_monitor.snapshot import Acknowledgement
 from tests.helpers.storm import Storm
 
@@ -271,3 +272,23 @@ def test_what_escalated_falls_back_too() -> None:
     storm.run(16 * MINUTE)
     storm.park()
     assert reasons(storm.notify(5.0)) == [("sms", "fallback")]
+
+
+def test_a_fallback_that_hears_of_an_alert_by_its_own_route_is_told_there_at_once_and_of_one_end() -> None:
+    pager = Route(receiver="pager", match=(Matcher("severity", "critical"),), group_wait=0.0)
+    route = Route(receiver="ops", group_by=("alertname",), group_wait=0.0, routes=(pager,))
+    known = receivers(pager=("ops",))
+    storm = Storm(Routing(route, known), arrives=lambda one: one.receiver != "pager")
+    storm.fire(1)
+    storm.run(MINUTE)
+    storm.fire(1, severity="critical")
+    storm.run(1.0)
+    storm.park()
+    assert [(one.status, one.reason) for one in storm.notify(20.0) if one.receiver == "ops"] == [
+        ("firing", "level changed")
+    ]
+    storm.end(1)
+    storm.run(10 * MINUTE)
+    storm.park()
+    storm.run(10 * MINUTE)
+    assert [one.status for one in storm.of("ops")] == ["firing", "firing", "resolved"]

@@ -97,7 +97,7 @@ def trend(alert: ToldAlert) -> str:
     if not some:
         return ""
     low, high = quantity(min(some), alert.unit), quantity(max(some), alert.unit)
-    course = f"between {low} and {high}" if len(some) > 1 else low
+    course = low if low == high else f"between {low} and {high}"
     span = f" in {text_of(alert.values_s, 's')}" if alert.values_s > 0 else ""
     return f"{sparkline(alert.values)} {course}{span}"
 

@@ -108,6 +108,15 @@ class Ledger:
         for number in list(self._groups.get(fingerprint, ())):
             yield self._by_number[number], self._members[number][fingerprint]
 
+    def heard_by(self, receiver: str, fingerprint: str, at: float) -> Group | None:
+        """Return a group of a route by which *receiver* hears of an alert that fires; None: there is none, or a mute time
+        lasts at the time *at*.
+        """
+        for group, member in self.of(fingerprint):
+            if group.receiver == receiver and not group.cause and member.end is None and not group.options.muted(at):
+                return group
+        return None
+
     def set_member(self, group: Group, fingerprint: str, member: Member) -> None:
         """Add *member*, or note that it has changed."""
         self._members[group.number][fingerprint] = member

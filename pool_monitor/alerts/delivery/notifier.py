@@ -268,7 +268,11 @@ class Notifier:
         if member is None or (member.end is not None and member.passed_on):
             return
         for target in fallbacks_of(self._routing, group.target, reason):
-            if member.end is None:
+            own = None if member.end is not None else self._ledger.heard_by(target.receiver, fingerprint, at)
+            if own is not None:  # it is told there: in two groups, it would hear of two ends
+                if not self._ledger.members_of(own)[fingerprint].up_to_date(own):
+                    self._agenda.at_once(own, at)
+            elif member.end is None:
                 self.join(fingerprint, target, at)
             elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
                 unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)

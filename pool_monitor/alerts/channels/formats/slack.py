@@ -34,7 +34,7 @@ def _body(notification: Notification, _key: str) -> bytes:
         left, listed = left - len(text), listed + 1
     if rest := notification.firing + notification.resolved - listed:
         blocks.append({"type": "context", "elements": [_mrkdwn(f"{rest} more alerts are not listed.")]})
-    return encoded({"text": escaped(title), "blocks": blocks})
+    return encoded({"text": _inert(title), "blocks": blocks})
 
 
 def _why(notification: Notification) -> str:
@@ -71,6 +71,13 @@ def _details(alert: ToldAlert) -> Iterator[str]:
 def escaped(text: str) -> str:
     """Return *text* so that Slack shows it and reads no link, mention or command in it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _inert(text: str) -> str:
+    """Return *text* so that Slack reads nothing in it, and none of those who read Slack's messages a mention of all, a
+    link with another text, or a picture. They show this text and not the blocks.
+    """
+    return escaped(text).replace("@", "@ ").replace("](", "] (")
 
 
 def _mrkdwn(text: str) -> dict[str, Any]:
