@@ -109,8 +109,8 @@ class Ledger:
             yield self._by_number[number], self._members[number][fingerprint]
 
     def heard_by(self, receiver: str, fingerprint: str, at: float) -> Group | None:
-        """Return a group by which *receiver* hears of an alert that fires, by a route of its own. None: there is none, or
-        it is muted at the time *at*.
+        """Return a group of a route by which *receiver* hears of an alert that fires; None: there is none, or a mute
+        time lasts at the time *at*.
         """
         for group, member in self.of(fingerprint):
             if group.receiver == receiver and not group.cause and member.end is None and not group.options.muted(at):
