@@ -42,7 +42,7 @@ def test_it_is_held_firing_also_while_it_does_not_fire() -> None:
     found = storm()
     found.end(1)
     found.cover(1, flapping=True, changes=5)
-    found.run(HOUR)
+    found.run(9 * MINUTE)
     [notice] = found.told[1:]
     assert [(alert.status, alert.ends_at) for alert in notice.alerts] == [("firing", None)]
 
@@ -59,10 +59,22 @@ def test_what_has_settled_to_resolved_is_told_once() -> None:
     flap(found)
     found.end(1)
     found.cover(1, flapping=True, changes=6)
-    assert found.notify(HOUR) == []
+    assert found.notify(4 * MINUTE) == []
     found.cover(1, flapping=False, changes=0)
     assert [one.reason for one in found.notify(HOUR)] == ["all alerts resolved"]
     assert found.notifier.next_at is None
+
+
+def test_what_has_been_over_for_two_intervals_is_told_though_it_flaps_by_its_score() -> None:
+    found = storm()
+    flap(found)
+    found.end(1)
+    found.cover(1, flapping=True, changes=6)
+    assert found.notify(9 * MINUTE) == []
+    assert [one.reason for one in found.notify(6 * MINUTE)] == ["all alerts resolved"]
+    found.fire(1)
+    found.cover(1, flapping=True, changes=7)
+    assert [one.reason for one in found.notify(MINUTE)] == ["flapping"]
 
 
 def test_a_worse_level_is_told_while_it_flaps_and_a_better_one_is_not() -> None:

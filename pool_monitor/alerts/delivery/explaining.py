@@ -45,7 +45,7 @@ class Knowledge:
     def _told(self, group: Group, member: Member, view: AlertView, at: float) -> ToldView:
         """Return what the receiver of *group* knows of the alert *view*, and why it is told nothing now."""
         name = group.receiver
-        if view.flapping and member.said_flapping:
+        if view.flapping and member.said_flapping and not member.settled(group, at):
             return ToldView(receiver=name, status="flapping", at=group.told_at)
         if member.up_to_date(group):
             return ToldView(receiver=name, status="told", at=group.told_at)

@@ -11,6 +11,9 @@ from pool_monitor.alerts.overlays.views import rank_of
 from pool_monitor.snapshot import AlertView
 
 Status = Literal["firing", "suppressed", "ended"]
+SETTLED = 2.0
+"""An alert that flaps has settled when it has stayed resolved for so many ``group_interval``: whoever wants to hear of
+changes at most that often does not hear of those in between, and is not left with an alert that is long over."""
 
 
 class End(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -73,6 +76,10 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
     def owed(self, group: Group) -> bool:
         """Whether it ended, and the receiver is owed that."""
         return self.end is not None and self.owed_at is not None and not self.end_known(group)
+
+    def settled(self, group: Group, at: float) -> bool:
+        """Whether it ended so long ago that its end is told, although it flaps."""
+        return self.end is not None and at - self.end.at >= SETTLED * group.options.group_interval
 
     @property
     def stated_no(self) -> int:
@@ -171,9 +178,13 @@ class Truth(NamedTuple):
         return self.flapping and not self.member.said_flapping
 
 
-def truth_of(fingerprint: str, member: Member, view: AlertView | None, *, muted: bool) -> Truth:
-    """Return what *member* is now. *view*: how it is shown. *muted*: whether a mute time of its route lasts."""
-    flapping = view is not None and view.flapping
+def truth_of(
+    fingerprint: str, member: Member, view: AlertView | None, group: Group, at: float, *, muted: bool
+) -> Truth:
+    """Return what *member* of *group* is at the time *at*. *view*: how it is shown. *muted*: whether a mute time of its
+    route lasts.
+    """
+    flapping = view is not None and view.flapping and not member.settled(group, at)
     if member.end is not None and not flapping:
         return Truth(fingerprint, member, "ended")
     if view is None:

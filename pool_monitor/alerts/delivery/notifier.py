@@ -293,7 +293,7 @@ class Notifier:
         truths: list[Truth] = []
         muted = group.options.muted(at)
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
-            truth = truth_of(fingerprint, member, look(fingerprint), muted=muted)
+            truth = truth_of(fingerprint, member, look(fingerprint), group, at, muted=muted)
             if member.forget(suppressed=truth.status == "suppressed", flapping=truth.flapping):
                 self._ledger.set_member(group, fingerprint, member)
             if truth.status != "ended" or member.owed(group):
