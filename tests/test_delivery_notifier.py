@@ -15,7 +15,7 @@ from pool_monitor.alerts.overlays.mute import local_time
 from pool_monitor.alerts.routing import LogChannel, Receiver, Route
 from pool_monitor.alerts.rule import Matcher, MuteTime
 from pool_monitor.snapshot import AlertTransition
-from tests.helpers.storm import START, Storm
+from tests.helpers.storm import START, Storm, all_of
 
 Told = tuple[str, str, str, tuple[str, ...]]
 RECEIVERS = {name: Receiver(name=name, channel=LogChannel()) for name in ("ops", "post", "pager")}
@@ -271,7 +271,7 @@ def test_a_notification_is_not_made_while_the_one_before_is_being_sent() -> None
     storm.end(1)
     storm.run(INTERVAL)
     assert storm.outbox == {key: one}
-    storm.notifier.failed(one, storm.at, unsure=True)
+    all_of(storm.notifier.failing(one, unsure=True))
     storm.settle()
     assert told(storm.outbox.values()) == [("ops", "resolved", "all alerts resolved", ("1 resolved delayed",))]  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.routing import AlertmanagerApi, LogChannel, Receiver, Route, Secret
 from pool_monitor.alerts.rule import Matcher
 from tests.helpers.gates import in_gates
-from tests.helpers.storm import Storm
+from tests.helpers.storm import Storm, all_of
 
 MINUTE, HOUR = 60.0, 3600.0
 
@@ -202,7 +202,7 @@ def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
         storm.fire(number)
     storm.run(10 * MINUTE)
     assert list(storm.outbox.values()) == [digest]
-    storm.notifier.failed(digest, storm.at, unsure=True)
+    all_of(storm.notifier.failing(digest, unsure=True))
     storm.run(MINUTE)
     [newer] = storm.outbox.values()
     assert (newer.id != digest.id, newer.groups) == (True, 60)
@@ -216,7 +216,7 @@ def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
     storm.run(1.0)
     [digest] = storm.outbox.values()
     storm.notifier.sending(digest, storm.at)
-    storm.notifier.failed(digest, storm.at, unsure=True)
+    all_of(storm.notifier.failing(digest, unsure=True))
     for number in range(50):
         storm.end(number)
     storm.run(10 * MINUTE)
@@ -276,3 +276,30 @@ def test_whatever_is_held_back_every_receiver_believes_the_truth_at_the_end(step
         )
         assert (one.group_key == "") == (one.reason == "digest")
     assert not (page and any(one.reason == "digest" for one in storm.told))
+
+
+def test_a_digest_arrives_in_small_steps_and_nothing_newer_is_made_between_them() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    storm.delivers = False
+    for number in range(80):
+        storm.fire(number)
+    storm.run(1.0)
+    [digest] = storm.outbox.values()
+    storm.notifier.sending(digest, storm.at)
+    storm.notifier.take_changes()
+    for number in range(80, 90):
+        storm.fire(number)
+    arriving, steps = storm.notifier.arriving(digest, storm.at), 0
+    storm.told.append(digest)
+    for _ in arriving:
+        assert len(storm.notifier.take_changes()["groups"]) <= 2 * 20
+        storm.run(MINUTE)
+        assert list(storm.outbox.values()) == [digest], "nothing newer is made"
+        storm.notifier.take_changes()
+        steps += 1
+    assert steps >= 3
+    storm.outbox.clear()
+    storm.delivers = True
+    storm.run(MINUTE)
+    assert storm.believed("ops") == {f"{number:016x}" for number in range(90)}
+    assert storm.notifier.next_at != 0.0

@@ -42,7 +42,7 @@ class Accounts:
         """Take over what a state file has. Returns what cannot be used, in words."""
         refused = self.notifier.restore(rows, at)
         owed, unusable = self.outbox.restore(rows, at)
-        self.notifier.check({one.notification.id for one in owed}, at)
+        self.notifier.check({one.notification.id for one in owed})
         for one in owed:
             if one.passed_on:  # perhaps it was not, if the earlier life ended just then
                 self.notifier.parked(one.notification, self.outbox.contact(one.notification.receiver).error, at)
@@ -78,18 +78,27 @@ class Accounts:
 
     def note(self, tried: Owed, outcome: Outcome, at: float) -> None:
         """Take account of what came of an attempt."""
-        cannot = self.outbox.note(tried, outcome, at)
+        for _ in self.noting(tried, outcome, at):
+            pass
+
+    def noting(self, tried: Owed, outcome: Outcome, at: float) -> Iterator[None]:
+        """Do what `note` does, in steps: a digest may speak of thousands of groups. All have to be made.
+
+        The outbox is the last: what is stored meanwhile has the notification still, so it is sent twice rather than
+        lost.
+        """
         if outcome.result == "sent":
-            self.notifier.arrived(tried.notification, at)
+            yield from self.notifier.arriving(tried.notification, at)
         else:
-            self.notifier.failed(tried.notification, at, unsure=outcome.unsure)
-        for notification, reason in cannot:
+            yield from self.notifier.failing(tried.notification, unsure=outcome.unsure)
+        for notification, reason in self.outbox.note(tried, outcome, at):
             self.notifier.parked(notification, reason, at)
 
-    def interrupted(self, tried: Owed, at: float) -> None:
+    def interrupted(self, tried: Owed) -> None:
         """An attempt was broken off; it may have arrived. It is made again."""
         self.outbox.interrupted(tried)
-        self.notifier.failed(tried.notification, at, unsure=True)
+        for _ in self.notifier.failing(tried.notification, unsure=True):
+            pass
 
     def take_changes(self) -> Rows:
         """Return the rows of the state file that have changed since the last call."""
