@@ -29,7 +29,7 @@ class Deliveries:
 
     def __init__(self, group_by: tuple[str, ...], alerts: int = ALERTS) -> None:
         self.accounts, self.at = Accounts(), START
-        self.accounts.use(Routing(Route(receiver=LOG.name, group_by=group_by, group_wait=0.0)), self.at, {LOG.name})
+        self.accounts.use(Routing(Route(receiver=LOG.name, group_by=group_by, group_wait=0.0)), {LOG.name})
         self._views = [
             AlertView(
                 alertname=f"Rule{number % RULES}",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
+import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import UTC
@@ -39,7 +41,8 @@ def _harmless(char: str) -> str:
 
 class Redactor:
     """Removes the secrets of one receiver from a text: each of *urls* with its parts, and each of *values*, as they
-    are and as they look in JSON, HTML, URLs and base64.
+    are and as they look in JSON, HTML, URLs and base64. Capital letters of ASCII count as small ones: the host of a URL
+    is written small, and hexadecimal digits either way.
     """
 
     def __init__(self, urls: Iterable[str] = (), values: Iterable[str] = ()) -> None:
@@ -49,7 +52,7 @@ class Redactor:
                 *(part for url in urls for part in _parts(url)),
                 *(word for value in values for word in _words(value)),
             )
-            for form in _forms(text)
+            for form in map(_small, _forms(text))
             if len(form) >= _SHORTEST
         }
         self._texts = sorted(found, key=lambda text: (-len(text), text))
@@ -58,12 +61,26 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return *text* without the secrets."""
+        small = _small(text)
         for secret in self._texts:
-            text = text.replace(secret, HIDDEN)
+            if secret in small:
+                kept, pieces, start = small.split(secret), list[str](), 0
+                for piece in kept:
+                    pieces.append(text[start : start + len(piece)])
+                    start += len(piece) + len(secret)
+                text, small = HIDDEN.join(pieces), HIDDEN.join(kept)
         return text
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._texts)} texts)"
+
+
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _small(text: str) -> str:
+    """Return *text* with small letters, of the same length: ``str.lower`` may change that."""
+    return text.translate(_SMALL)
 
 
 def _parts(url: str) -> Iterator[str]:
@@ -137,14 +154,20 @@ def excerpt(content: bytes, hide: Redactor, *, whole: bool = False) -> str:
 
 
 def seconds_wanted(retry_after: str | None, now: float) -> float | None:
-    """Return the seconds that ``Retry-After`` asks for, which is a number or a date; None: it is missing or invalid."""
+    """Return the seconds that ``Retry-After`` asks for, which is a number or a date; None: it is missing or invalid.
+
+    Only whole numbers are in the standard, but some servers ask for ``1.5``.
+    """
     if retry_after is None:
         return None
     try:
-        seconds = float(retry_after) if retry_after.strip().isdecimal() else _date(retry_after) - now
+        seconds = float(retry_after) if _NUMBER.fullmatch(retry_after.strip()) else _date(retry_after) - now
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX)
+
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def _date(text: str) -> float:

@@ -22,6 +22,15 @@ class _Asked(NamedTuple):
     last: bool = False
 
 
+class _Result:
+    """What a function has returned. Its repr shows none of it: asyncio logs futures and callbacks in its debug mode,
+    and it may be a secret.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class SideThread:
     """Runs functions one after the other in one daemon thread, which starts with the first.
 
@@ -43,8 +52,9 @@ class SideThread:
             thread = threading.Thread(target=self._work, name=f"pool_monitor {self._name}", daemon=True)
             thread.start()
             self._thread = thread
-        result: T = await self._ask(function)
-        return result
+        result: _Result = await self._ask(function)
+        value: T = result.value
+        return value
 
     async def close(self) -> None:
         """End the thread. After `LEAVE_S`, a thread that still runs a function is left behind; it ends after it."""
@@ -61,9 +71,10 @@ class SideThread:
         last = False
         while not last:
             loop, answer, function, last = self._asked.get()
-            value, error = None, None
+            value: _Result | None = None
+            error: Exception | None = None
             try:
-                value = function()
+                value = _Result(function())
             except BaseException as raised:  # noqa: BLE001 - handed to the caller
                 error = raised if isinstance(raised, Exception) else RuntimeError(f"it was ended by {raised!r}")
             with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.alerts.channels import guarded_backend
+from pool_monitor.alerts.channels import reaching
 from pool_monitor.alerts.channels.address_guard import Reach, address_problem, host_problem, url_problem
-from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
+from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
+from pool_monitor.alerts.channels.reaching import Forbidden
 from pool_monitor.side_thread import SideThread
 from tests.helpers.fault_server import FaultServer
 
@@ -28,12 +29,18 @@ METADATA = [
     "100.100.100.200",
     "192.0.0.192",
     "168.63.129.16",
+    "fd00:c1::a9fe:a9fe",
+    "fd00:42::42",
+    "fd00:a9fe:a9fe::1",
     # An address of IPv4 in one of IPv6.
     "::ffff:169.254.169.254",
     "::ffff:0:a9fe:a9fe",
     "::a9fe:a9fe",
     "64:ff9b::169.254.169.254",
     "64:ff9b:1::a9fe:a9fe",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "64:ff9b:1:12a9:fe:a9fe::",
+    "64:ff9b:1:1234:a9:fea9:fe00:0",
     "2002:a9fe:a9fe::",
     "2001:0:a9fe:a9fe::",
     "2001:0:808:808:0:0:5601:5601",
@@ -169,7 +176,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *looks: list[str]) -> list[str]:
             (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found
         ]
 
-    monkeypatch.setattr(guarded_backend.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(reaching.socket, "getaddrinfo", look_up)
     return asked
 
 

@@ -9,16 +9,18 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import standardwebhooks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_monitor.alerts.channels.formats import FORMATS
+from pool_monitor.alerts.channels.formats import FORMATS, pagerduty
 from pool_monitor.alerts.channels.formats.writing import encoded, rfc3339
 from pool_monitor.alerts.channels.signature import signed
+from pool_monitor.alerts.channels.text import headline
 from pool_monitor.alerts.channels.webhook import WebhookSender
-from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, Outcome
+from pool_monitor.alerts.delivery.notification import ALERTS_MAX, Notification, Outcome, ToldAlert
 from pool_monitor.alerts.routing import Secret, Webhook
 from tests.helpers import fault_server as fault
 from tests.helpers import golden
@@ -115,7 +117,7 @@ def test_native_says_what_is_unknown_as_null() -> None:
 def test_native_has_every_field_of_a_notification() -> None:
     data = body_of("native", KINDS["firing"])["data"]
     assert set(data) == {*Notification.__struct_fields__, "truncated"}
-    assert set(data["alerts"][0]) == set(type(told()).__struct_fields__)
+    assert set(data["alerts"][0]) == {*type(told()).__struct_fields__, "sparkline"}
 
 
 # -- alertmanager -----------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ def test_alertmanagers_common_labels_are_those_that_all_alerts_have() -> None:
     assert same["commonLabels"] == {
         "alertname": "FailingCalls", "pool": "text", "severity": "critical",
     }  # fmt: skip
-    assert set(same["commonAnnotations"]) == {"runbook"}
+    assert set(same["commonAnnotations"]) == {"runbook", "sparkline"}
     mixed = body_of("alertmanager", notification(told(1), told(2, labels={"pool": "other"}, severity="warning")))
     assert mixed["commonLabels"] == {"alertname": "FailingCalls"}
     assert body_of("alertmanager", KINDS["empty"])["commonLabels"] == {}
@@ -248,13 +250,14 @@ def test_a_severity_becomes_one_that_pagerduty_knows(severity: str, known: str) 
     assert body_of("pagerduty", notification(told(severity=severity)))["payload"]["severity"] == known
 
 
-def test_an_event_is_within_pagerdutys_limits() -> None:
-    long = "\x1b" * 3000 + "é" * 3000
+@pytest.mark.parametrize("character", ["\x1b", "é", '"', "障", "🔥"])
+def test_an_event_is_within_pagerdutys_limits(character: str) -> None:
+    long = character * 6000
     texts = dict.fromkeys(("alertname", "summary", "reason"), long)
-    alert = told(1, runbook="https://r.example/" + "x" * 1900, annotations={"a" * 60: long}, **texts)
+    alert = told(1, runbook="https://r.example/" + character * 1900, annotations={"a" * 60: long}, **texts)
     for notified in (*KINDS.values(), notification(*[alert] * 100, service=long, about=long)):
         body = FORMATS["pagerduty"].body(notified, KEY)
-        assert len(body) < 512 * 1024
+        assert len(body) < pagerduty.EVENT_MAX
         payload = json.loads(body)["payload"]
         assert 1 <= len(payload["summary"]) <= 1024
         assert payload["source"]
@@ -284,9 +287,41 @@ def test_a_program_gets_labels_as_they_are_and_texts_cleaned(format_: str) -> No
     assert "\u202e" not in alert["annotations"]["summary"]
 
 
-@pytest.mark.parametrize("format_", ["slack", "pagerduty"])
+@pytest.mark.parametrize("format_", FORMATS)
 def test_the_course_of_the_value_is_drawn(format_: str) -> None:
-    assert any("▁▁·▂▄█ from 1% to 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
+    assert any("▁▁·▂▄█ between 1% and 12% in 1h" in text for text in strings(body_of(format_, KINDS["firing"])))
+    just_begun = notification(told(values=(0.12,), values_s=5.0))
+    assert any("▁ 12% in 5s" in text for text in strings(body_of(format_, just_begun)))
+
+
+def test_an_end_without_its_rule_still_says_what_ended() -> None:
+    gone = notification(ended(annotations={}, runbook="", values=(), summary="2% of summarize fail"))
+    assert body_of("alertmanager", gone)["alerts"][0]["annotations"] == {"summary": "2% of summarize fail"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "Slow warning: 640ms at p95"),
+        ({"summary": ""}, "Slow warning: operation=sum, value 640ms, bound 250ms"),
+        ({"summary": "", "value": None, "limit": None}, "Slow warning: operation=sum"),
+        ({"reason": "no_data", "status": "resolved", "ends_at": 1.0}, "Slow warning (no data): 640ms at p95"),
+    ],
+)
+def test_the_first_line_says_what_is_wrong_as_far_as_it_is_known(changes: dict[str, Any], line: str) -> None:
+    told = ToldAlert(
+        alertname="Slow",
+        labels={"operation": "sum", "severity": "warning"},
+        fingerprint="1",
+        status="firing",
+        severity="warning",
+        starts_at=0.0,
+        summary="640ms at p95",
+        value=0.64,
+        unit="s",
+        limit=0.25,
+    )
+    assert headline(msgspec.structs.replace(told, **changes)) == line
 
 
 # -- the signature ----------------------------------------------------------------------------------------------------

@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h11
 import httpcore
 import pytest
 import trustme
 
-from pool_monitor.alerts.channels import guarded_backend, http
+from pool_monitor.alerts.channels import http, reaching
 from pool_monitor.alerts.channels.formats.format import confirmed
-from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
+from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import seconds_wanted
@@ -86,7 +88,10 @@ def test_the_status_says_what_came_of_it(status: int, result: str) -> None:
         (None, None),
         ("", None),
         ("-5", None),
-        ("1.5", None),
+        ("1.5", 1.5),
+        ("1.5.1", None),
+        ("1e3", None),
+        ("nan", None),
         ("soon", None),
         ("Thu, 99 Jan 1970 00:17:10 GMT", None),
         ("9" * 400, 3600.0),
@@ -117,6 +122,8 @@ def test_a_pause_is_only_for_what_is_tried_again(status: int) -> None:
         (202, "Accepted", "sent"),
         (200, '{"success":true}', "sent"),
         (200, '{"ok":true}', "sent"),
+        (200, '{"result":"success","msg":""}', "sent"),
+        (200, '{"result":"error","msg":"no such stream"}', "refused"),
         (200, '{"ok":false,"error":"invalid_blocks"}', "refused"),
         (200, "<html>Log in</html>", "refused"),
         (200, "[" * 10_000, "refused"),
@@ -226,6 +233,38 @@ async def test_whatever_a_receiver_does_costs_one_attempt(
     assert (outcome.reason == "") is (result == "sent")
 
 
+@pytest.mark.parametrize(
+    ("head", "flood", "result"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "retry"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", "sent"),
+    ],
+    ids=["1xx", "chunks"],
+)
+async def test_a_flood_of_small_parts_does_not_hold_the_event_loop(
+    head: bytes, flood: bytes, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by turns of the event loop, not with a clock: the parser gets small pieces, and little in all."""
+    sizes, turns, turn, read = list[int](), dict[int, int](), 0, h11.Connection.receive_data
+
+    def turning() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(turning)
+
+    def counted(self: h11.Connection, data: bytes) -> None:
+        sizes.append(len(data))
+        turns[turn] = turns.get(turn, 0) + len(data)
+        read(self, data)
+
+    monkeypatch.setattr(h11.Connection, "receive_data", counted)
+    turning()
+    outcome = await outcome_of(fault.raw(head + flood * (1 << 18)))
+    assert outcome.result == result
+    assert sum(sizes) <= 1 << 17
+    assert max(turns.values()) <= 1 << 12
+
+
 async def test_an_attempt_ends_in_time_whatever_drips(short: None) -> None:
     """The limits of a step begin anew with every byte. Compared with the limit of all of it, not with a clock."""
     monitor = asyncio.get_running_loop()
@@ -255,11 +294,25 @@ async def test_what_never_began_is_surely_not_there(
 async def test_a_name_that_hangs_delays_no_more_than_its_attempt(
     monkeypatch: pytest.MonkeyPatch, no_leaks: None
 ) -> None:
-    monkeypatch.setattr(http, "CONNECT_S", 0.2)
-    monkeypatch.setattr(guarded_backend.socket, "getaddrinfo", lambda *_, **__: time.sleep(1.0) or [])
+    monkeypatch.setattr(reaching, "LOOKUP_S", 0.2)
+    monkeypatch.setattr(reaching.socket, "getaddrinfo", lambda *_, **__: time.sleep(1.0) or [])
     began = asyncio.get_running_loop().time()
-    assert await posted("http://hooks.example/") == Outcome("retry", "no connection within 0.2 s")
-    assert asyncio.get_running_loop().time() - began < 20 * http.CONNECT_S
+    assert await posted("http://hooks.example/") == Outcome("retry", "its name was not looked up within 0.2 s")
+    assert asyncio.get_running_loop().time() - began < 20 * reaching.LOOKUP_S
+
+
+async def test_a_name_that_is_found_late_has_all_the_time_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver whose first server is down answers after 5 s each time. Such a receiver has to be told too."""
+    found = socket.getaddrinfo
+    monkeypatch.setattr(http, "CONNECT_S", 0.05)
+
+    def late(_host: str, *arguments: Any, **named: Any) -> Any:
+        time.sleep(0.1)
+        return found("127.0.0.1", *arguments, **named)
+
+    async with FaultServer() as server:
+        monkeypatch.setattr(reaching.socket, "getaddrinfo", late)
+        assert (await posted(f"http://hooks.example:{server.port}/")).result == "sent"
 
 
 async def test_a_cancelled_attempt_leaves_nothing_behind(no_leaks: None) -> None:
@@ -285,9 +338,7 @@ async def test_metadata_is_refused_before_anything_is_sent(monkeypatch: pytest.M
     refused = await posted(f"http://169.254.169.254/{SECRET}")
     assert refused.result == "refused"
     assert "metadata" in refused.reason
-    monkeypatch.setattr(
-        guarded_backend.socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("169.254.169.254", 80))]
-    )
+    monkeypatch.setattr(reaching.socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("169.254.169.254", 80))])
     behind_a_name = await posted(f"http://hooks.example/{SECRET}")
     assert behind_a_name == Outcome(
         "refused", "its address leads to a machine's metadata service, which is never told anything"
@@ -336,7 +387,7 @@ async def test_a_name_of_the_url_is_what_its_certificate_is_for(
     """What is connected to is an address. The certificate, and the header Host, are about the name."""
     real = socket.getaddrinfo
     monkeypatch.setattr(
-        guarded_backend.socket, "getaddrinfo", lambda _host, *args, **kwargs: real("127.0.0.1", *args, **kwargs)
+        reaching.socket, "getaddrinfo", lambda _host, *args, **kwargs: real("127.0.0.1", *args, **kwargs)
     )
     async with FaultServer(tls=tls(authority, "hooks.example")) as server:
         assert await posted(f"https://hooks.example:{server.port}/x") == Outcome("sent")

@@ -35,6 +35,7 @@ from pool_monitor.alerts.delivery.notification import Outcome
 from pool_monitor.alerts.routing import Email, Receiver, Secret, Webhook
 from pool_monitor.alerts.rule_file import load
 from pool_monitor.answers import Redactor, cleaned
+from pool_monitor.side_thread import SideThread
 from tests.helpers import fault_server as fault
 from tests.helpers.fault_server import FaultServer
 from tests.helpers.notifications import notification, told
@@ -149,6 +150,12 @@ def test_each_part_of_a_url_is_removed(path: str, user: str, token: str) -> None
         assert part not in hide(f"404: {part} is not here")
     assert url not in hide(url)
     assert "hooks.example" in hide("cannot reach hooks.example")
+
+
+def test_a_secret_is_removed_in_capital_and_in_small_letters() -> None:
+    hide = Redactor(["https://hooks.example/hook/CanaryToken"])
+    said = f"canarytoken.example, CANARYTOKEN and {b'CanaryToken'.hex().upper()} of İCanaryTokenİ"
+    assert hide(said) == "***.example, *** and *** of İ***İ"
 
 
 def test_a_word_of_a_header_is_removed_and_its_scheme_stays() -> None:
@@ -396,6 +403,20 @@ def test_no_command_about_rules_shows_a_secret(monkeypatch: pytest.MonkeyPatch, 
     done = command("rules", "check", tmp_path / "rules.yaml")
     assert done.code == 1
     assert not traces(done.out + done.err)
+
+
+async def test_the_debug_mode_of_asyncio_logs_no_secret(logged: list[str]) -> None:
+    loop, thread = asyncio.get_running_loop(), SideThread("test")
+    slow, loop.slow_callback_duration = loop.slow_callback_duration, 0.0
+    loop.set_debug(True)
+    try:
+        assert await thread.run(lambda: CANARY) == CANARY
+    finally:
+        loop.set_debug(False)
+        loop.slow_callback_duration = slow
+        await thread.close()
+    assert any("_answer" in line for line in logged), "asyncio logs its callbacks"
+    assert [line for line in logged if traces(line)] == []
 
 
 def test_the_canary_would_be_found() -> None:

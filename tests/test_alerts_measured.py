@@ -87,9 +87,10 @@ def test_only_alerts_that_are_active_have_a_course_and_it_goes_with_them() -> No
     assert courses.of(f"{1:016x}") == ((0.5,), 5.0)
     assert courses.of(f"{2:016x}") == ((), 0.0)
     assert courses.of(f"{3:016x}") == ((None,), 5.0)
-    noted(courses, [alert(1, 0.5, Phase.RESOLVED)], 10.0)
-    assert courses.of(f"{1:016x}") == ((0.5,), 5.0)
-    noted(courses, [], 15.0)
+    for at, value in ((10.0, 0.1), (15.0, 0.0)):
+        noted(courses, [alert(1, value, Phase.RESOLVED)], at)
+        assert courses.of(f"{1:016x}") == ((0.5, 0.1), 10.0), "the value that resolved it is the last one"
+    noted(courses, [], 20.0)
     assert len(courses) == 0
 
 

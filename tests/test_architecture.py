@@ -104,6 +104,12 @@ def test_the_emit_side_never_loads_the_read_side(module: str):
     assert not modules & (HEAVY - {"anyio", "msgspec"})
 
 
+@pytest.mark.parametrize("module", ["file", "log", "formats", "table", "precautions"])
+def test_a_receiver_of_this_machine_needs_no_client_for_http(module: str):
+    modules, _ = loaded(f"pool_monitor.alerts.channels.{module}")
+    assert not modules & {"httpx", "httpcore", "aiosmtplib", "apprise"}
+
+
 READERS = ["metrics", "storage", "export.prometheus", "service.app", "service.client", "view", "dashboard.app"]
 
 

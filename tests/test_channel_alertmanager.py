@@ -209,6 +209,8 @@ async def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch):
             await sender.send(notification(ended(number)))
         assert len(sender._states) == 10
         assert len(sender._labels) + len(sender._news) <= 10
+        await sender.send(notification(*(told(number) for number in range(30))))
+        assert len(sender._states) == len(sender._labels) == 10
 
 
 async def test_one_that_hangs_ends_within_the_limit(monkeypatch: pytest.MonkeyPatch):

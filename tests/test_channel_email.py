@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
+import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
 from pool_monitor.alerts.channels import email as email_module
+from pool_monitor.alerts.channels import reaching
 from pool_monitor.alerts.channels.email import EmailSender, message_of
 from pool_monitor.alerts.delivery.notification import Notification, Outcome
 from pool_monitor.alerts.routing import Email
@@ -45,10 +50,9 @@ def login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of an attempt is short."""
     monkeypatch.setattr(email_module, "SEND_S", 0.3)
-    return
 
 
 def server_context(authority: trustme.CA, name: str) -> ssl.SSLContext:
@@ -86,7 +90,12 @@ async def test_a_message_has_what_a_reader_and_a_mail_program_need():
     assert message["Date"].datetime.timestamp() == notification().at
     assert message.get_content_type() == "text/plain"
     text = message.get_content()
-    for part in ("12% of summarize1 fail", "value 12%, bound 5%", "▁▁·▂▄█ from 1% to 12% in 1h", "runbook: https://"):
+    for part in (
+        "12% of summarize1 fail",
+        "value 12%, bound 5%",
+        "▁▁·▂▄█ between 1% and 12% in 1h",
+        "runbook: https://",
+    ):
         assert part in text
 
 
@@ -103,11 +112,40 @@ async def test_each_attempt_sends_the_same_and_a_group_is_one_thread():
     assert server.messages[1]["Subject"].startswith("[RESOLVED 1]")
 
 
+async def test_the_names_of_messages_are_readable_however_long_the_domain_is():
+    domain = "alerts.eu-central-1.department-of-search.a-company-with-a-long-name.example"
+    raw = message_of(notification(), Email(to=(f"ops@{domain}",), host="x", port=25))
+    message = message_from_bytes(raw)
+    for name in ("Message-ID", "In-Reply-To", "References"):
+        assert re.fullmatch(rf"<[\w.-]+@{re.escape(domain)}>", str(message[name]).strip()), message[name]
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [
+        ("web1.example.org", "web1.example.org"),
+        ("web1", "[127.0.0.1]"),
+        ("localhost.localdomain", "[127.0.0.1]"),
+        ("my_container.x", "[127.0.0.1]"),
+    ],
+)
+async def test_a_machine_without_a_full_name_introduces_itself_by_its_address(
+    machine: str, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As RFC 5321 wants it. Many servers answer "504 Helo command rejected: need fully-qualified hostname"."""
+    monkeypatch.setattr(socket, "gethostname", lambda: machine)
+    async with mail_server() as server:
+        assert (await sent(server)).result == "sent"
+    assert server.introduced == [name]
+
+
 async def test_text_from_elsewhere_can_add_neither_headers_nor_lines():
     evil = "x\r\nBcc: all@example.org\n\n\x1b[31m\u202eevil"
     alert = told(summary=evil, alertname=evil, labels={"pool": evil}, annotations={evil: evil})
     async with mail_server() as server:
-        await sent(server, notification(alert, service=evil, about=evil, id="a\r\nb"))
+        await sent(
+            server, notification(alert, service=evil, about=evil, id="a\r\nb", at=1e300, group_key=f"{evil}\ud800")
+        )
     message = server.messages[0]
     assert message["Bcc"] is None
     assert server.envelopes[0].rcpt_tos == list(TO)
@@ -270,6 +308,59 @@ async def test_a_server_that_is_not_there_is_tried_again():
     assert outcome.result == "retry"
     assert not outcome.unsure
     assert outcome.reason == "cannot be connected to: Connection refused"
+
+
+async def test_a_server_that_does_not_begin_with_tls_is_said_to_be_so():
+    async with mail_server() as server:
+        outcome = await sent(server, tls="implicit")
+    assert outcome.result == "retry"
+    assert "SSL" in outcome.reason
+
+
+async def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch):
+    """As an address of IPv6 on a machine without IPv6. It is the first at each attempt."""
+    monkeypatch.setattr(email_module, "STEP_S", 0.5)
+    async with mail_server() as server:
+        with silent("127.0.0.2", server.port):
+            look_up(monkeypatch, "127.0.0.2", "127.0.0.1")
+            assert (await sent(server, host="smtp.example")).result == "sent"
+            look_up(monkeypatch, "127.0.0.2")
+            assert await sent(server, host="smtp.example") == Outcome(
+                "retry", "cannot be connected to: no connection within 0.5 s"
+            )
+
+
+async def test_a_name_that_leads_to_the_metadata_of_a_cloud_is_refused(monkeypatch: pytest.MonkeyPatch):
+    look_up(monkeypatch, "169.254.169.254")
+    outcome = await sent(25, host="smtp.example")
+    assert outcome.result == "refused"
+    assert "metadata" in outcome.reason
+
+
+async def test_a_resolver_that_hangs_costs_its_attempt_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reaching, "LOOKUP_S", 0.05)
+    monkeypatch.setattr(reaching.socket, "getaddrinfo", lambda *_, **__: time.sleep(0.2) or [])
+    assert await sent(25, host="smtp.example") == Outcome("retry", "its name was not looked up within 0.05 s")
+
+
+def look_up(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Every name stands for *addresses*."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(reaching.socket, "getaddrinfo", lambda *_, **__: found)
+
+
+@contextmanager
+def silent(address: str, port: int) -> Iterator[None]:
+    """Packets to *port* are dropped: the queue of a socket that accepts nothing is full."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex((address, port))
+        yield
 
 
 @pytest.mark.parametrize("address", ["ops@exämple.org", "öps@example.org", "a,b@example.org", "a\x00b@x.y"])

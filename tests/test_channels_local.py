@@ -40,14 +40,14 @@ def test_the_text_says_what_is_wrong_since_when_and_how_it_came_about():
         "",
         "FIRING  FailingCalls critical: 12% of summarize1 fail",
         "  value 12%, bound 5%",
-        "  ▁▁·▂▄█ from 1% to 12% in 1h",
+        "  ▁▁·▂▄█ between 1% and 12% in 1h",
         "  since 2026-09-21 14:09:20 UTC",
         "  pool=text operation=summarize1",
         "  runbook: https://runbooks.example/failing-calls",
         "",
         "RESOLVED  FailingCalls critical: 12% of summarize2 fail",
         "  value 12%, bound 5%",
-        "  ▁▁·▂▄█ from 1% to 12% in 1h",
+        "  ▁▁·▂▄█ between 1% and 12% in 1h",
         "  fired 2026-09-21 14:09:20 UTC, resolved 2026-09-21 14:13:20 UTC, after 4m",
         "  pool=text operation=summarize2",
         "  runbook: https://runbooks.example/failing-calls",
@@ -56,7 +56,7 @@ def test_the_text_says_what_is_wrong_since_when_and_how_it_came_about():
 
 def test_the_text_says_why_it_ended_and_that_it_is_late():
     text = "\n".join(lines(notification(ended(reason="rule_removed", delayed=True))))
-    assert "reason: rule removed" in text
+    assert "FailingCalls critical (rule removed): " in text
     assert "delayed" in text
 
 
@@ -244,7 +244,7 @@ async def test_apprise_sends_the_text(caplog: pytest.LogCaptureFixture):
         assert (await by_apprise(url)).result == "sent"
         body = server.of("/canary-token")[0].json
     assert body["title"] == subject(notification())
-    assert "▁▁·▂▄█ from 1% to 12% in 1h" in body["message"]
+    assert "▁▁·▂▄█ between 1% and 12% in 1h" in body["message"]
     assert body["type"] == "failure"
     assert "canary" not in caplog.text + AppriseSender(AppriseChannel(url=url)).where
 
@@ -284,6 +284,19 @@ async def test_a_url_that_apprise_does_not_know_is_refused(url: str, caplog: pyt
     outcome = await by_apprise(Secret(url))
     assert outcome == Outcome("refused", "its URL is none that apprise knows")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [("tgram://canary/1", "tgram:// ("), ("canary", "a URL ("), ("/canary://x", "a URL ("), ("canary x://", "a URL (")],
+)
+def test_of_a_url_its_service_is_shown_and_nothing_where_it_names_none(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NOTIFY_URL", url)
+    where = AppriseSender(AppriseChannel(url=Secret(variable="NOTIFY_URL"))).where
+    assert where.startswith(shown)
+    assert "canary" not in where
 
 
 async def test_without_the_extra_it_is_refused_in_words(monkeypatch: pytest.MonkeyPatch):

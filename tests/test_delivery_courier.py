@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import telemetry
+from pool_monitor.alerts.channels.text import subject
 from pool_monitor.alerts.delivery import courier as courier_module
 from pool_monitor.alerts.delivery import senders as senders_module
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
@@ -339,7 +340,9 @@ async def test_a_receiver_can_be_tried_and_is_then_told_what_it_is_owed(rig: Rig
         assert ops(manager).parked == 1
         assert (await manager.test_receiver("ops")).result == "sent"
         await settled(manager, owed=0, state="ready")
-        assert [one.reason for one in rig.sent].count("test") == 2
+        tests = [one for one in rig.sent if one.reason == "test"]
+        assert [subject(one)[:6] for one in tests] == ["[TEST]"] * 2
+        assert "This is a test" in tests[0].alerts[0].annotations["summary"], "some formats have no other text"
         with pytest.raises(UnknownName, match="log, ops, other"):
             await manager.test_receiver("nobody")
     with pytest.raises(PoolError):

@@ -64,7 +64,7 @@ def told(wait: float, interval: float, repeat: float, changes: Sequence[Change],
     """Return what the notifier tells of *changes*. Each message arrives at once."""
     route = Route(group_by=("alertname",), group_wait=wait, group_interval=interval, repeat_interval=repeat)
     notifier, found, now = Notifier(), list[Notified](), 0.0
-    notifier.use(Routing(route, {LOG.name: LOG}), 0.0)
+    notifier.use(Routing(route, {LOG.name: LOG}))
 
     def up_to(at: float) -> None:
         nonlocal now

@@ -24,7 +24,8 @@ from tests.helpers.gates import IN_GATES
 
 POOLS = ("a", "b", "c", "d")
 RECEIVERS = ("ops", "pager", "post")
-RETRY, UNSURE, REFUSED = Outcome("retry", "503"), Outcome("retry", "timed out", unsure=True), Outcome("refused", "404")
+RETRY, REFUSED = Outcome("retry", "503"), Outcome("refused", "404")
+UNSURE, LATE = Outcome("retry", "timed out", unsure=True), Outcome("retry", "arrived, and timed out", unsure=True)
 
 
 def receiver(name: str) -> Receiver:
@@ -100,7 +101,7 @@ class Delivering(RuleBasedStateMachine):
         self.use()
 
     def use(self) -> None:
-        self.accounts.use(Routing(self.route, {name: receiver(name) for name in RECEIVERS}), self.at, RECEIVERS)
+        self.accounts.use(Routing(self.route, {name: receiver(name) for name in RECEIVERS}), RECEIVERS)
 
     # -- alerts
 
@@ -175,10 +176,9 @@ class Delivering(RuleBasedStateMachine):
         for name in RECEIVERS:
             while (owed := self.accounts.take(name, self.at)) is not None:
                 outcome = self.faults.get(name, SENT)
-                arrives = outcome is SENT or (outcome is UNSURE and len(owed.notification.id) % 2 == 0)
-                if outcome is UNSURE:
+                if outcome.unsure:
                     self.heard[name].doubtful = True
-                if arrives:
+                if outcome in (SENT, LATE):
                     self.heard[name].hear(owed.notification)
                 self.accounts.note(owed, outcome, self.at)
 
@@ -198,7 +198,7 @@ class Delivering(RuleBasedStateMachine):
         self.at = until
         self.settle()
 
-    @rule(name=st.sampled_from(RECEIVERS), fault=st.sampled_from((None, RETRY, UNSURE, REFUSED)))
+    @rule(name=st.sampled_from(RECEIVERS), fault=st.sampled_from((None, RETRY, UNSURE, LATE, REFUSED)))
     def break_or_mend(self, name: str, fault: Outcome | None) -> None:
         if fault is None:
             self.faults.pop(name, None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from pool_monitor.alerts.delivery import ledger
+from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.notification import Notification
 from pool_monitor.alerts.delivery.targets import GroupOptions, Routing
@@ -206,6 +208,25 @@ def test_a_receiver_that_no_route_leads_to_any_more_is_told_so_and_the_new_one_i
     assert [one[:2] for one in told(storm.notify(INTERVAL))] == [("post", "resolved")]
 
 
+@pytest.mark.parametrize("by", [(), ("number",)])
+def test_the_same_routes_say_nothing_when_an_alert_is_worse_than_when_it_came_to_its_receiver(
+    by: tuple[str, ...],
+) -> None:
+    """It joined as critical. Then ops got it as a warning alone, by other routes; and then it became critical again."""
+    pages = Route(receiver="pager", match=(Matcher("severity", "critical"),))
+    storm = Storm(routing("ops", replace(pages, goes_on=True), Route(receiver="ops")))
+    storm.fire(1, severity="critical")
+    storm.run(40.0)
+    storm.fire(1, severity="warning")
+    storm.run(INTERVAL)
+    storm.use(routing("ops", pages, by=by))
+    storm.fire(1, severity="critical")
+    storm.run(2 * INTERVAL)
+    storm.use(routing("ops", pages, by=by))
+    assert storm.notify(2 * INTERVAL) == []
+    assert storm.believed("ops") == storm.believed("pager") == {"0" * 15 + "1"}
+
+
 def test_a_group_that_moves_waits_for_a_message_that_is_under_way() -> None:
     """Else the beginning could arrive after the end, in the old group."""
     storm = Storm(routing(by=("alertname",)), arrives=lambda _: False)
@@ -240,7 +261,7 @@ def test_what_is_given_up_is_told_anew_if_it_is_still_true() -> None:
     storm.run(40.0)
     ((key, one),) = storm.outbox.items()
     del storm.outbox[key]
-    storm.notifier.lost(one, "it is too old", storm.at)
+    storm.notifier.lost(one)
     storm.arrives = lambda _: True
     (again,) = storm.notify(INTERVAL)
     assert told([again]) == [FIRST]
@@ -261,13 +282,47 @@ def test_damaged_rows_are_left_out_and_named_and_what_they_told_is_told_again() 
         assert other.notifier.take_changes() == {"groups": {"1": None}, "told": {"1/0000000000000001": None}}
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "row"),
+    [
+        ("groups", "1", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("outbox", "ops\n{}", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("receivers", "ops", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        ("told", "9" * 5000 + "/0000000000000001", None),
+        ("told", "01/0000000000000001", None),
+    ],
+    ids=["deep group", "deep notification", "deep receiver", "long number", "another spelling"],
+)
+def test_no_row_keeps_a_service_from_starting(table: str, key: str, row: bytes | None) -> None:
+    storm = Storm(routing())
+    storm.fire(1)
+    storm.run(40.0)
+    rows = {name: dict(found) for name, found in storm.notifier.all_rows().items()}
+    rows.setdefault(table, {})[key] = row or rows["told"]["1/0000000000000001"]
+    assert len(Accounts().restore(rows, storm.at)) in (1, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("numbers", [{"fire_no": 10**18}, {"fire_no": 2, "end_no": 1}, {"end_no": 10**18}])
+def test_an_end_is_told_once_whatever_number_is_saved(numbers: dict[str, int]) -> None:
+    storm = Storm(routing())
+    storm.fire(1)
+    storm.run(40.0)
+    rows = {name: dict(found) for name, found in storm.notifier.all_rows().items()}
+    ((key, row),) = rows["told"].items()
+    rows["told"][key] = msgspec.json.encode({**msgspec.json.decode(row or b""), **numbers})
+    other = Storm(routing())
+    other.notifier.restore(rows, other.at)  # type: ignore[arg-type]
+    other.use(routing())
+    assert [one.status for one in other.notify(10 * INTERVAL)] == ["resolved"]
+
+
 def test_a_notification_is_not_made_while_the_one_before_is_being_sent() -> None:
     storm = Storm(routing())
     storm.delivers = False
     storm.fire(1)
     storm.run(40.0)
     ((key, one),) = storm.outbox.items()
-    storm.notifier.sending(one, storm.at)
+    storm.notifier.sending(one)
     storm.end(1)
     storm.run(INTERVAL)
     assert storm.outbox == {key: one}

@@ -292,6 +292,16 @@ def test_a_receiver_that_is_gone_gets_nothing_until_its_configuration_changes() 
             tries(one, AT, SENT)
 
 
+def test_one_that_is_gone_after_it_was_tried_on_demand_is_sent_to_when_its_configuration_changes() -> None:
+    outbox = made(message("a"))
+    outbox.configured("ops", "one", AT)
+    assert outbox.try_now("ops", AT)
+    tries(outbox, AT, GONE)
+    assert outbox.contact("ops").state is ReceiverPhase.GONE
+    outbox.configured("ops", "two", AT)
+    assert [one.group_key for one in drained(outbox, AT)] == ["a"]
+
+
 def test_fallbacks_of_a_page_are_told_when_the_breaker_opens_and_others_later() -> None:
     outbox = made(message("page", page=True), message("plain"))
     told = []
@@ -304,6 +314,24 @@ def test_fallbacks_of_a_page_are_told_when_the_breaker_opens_and_others_later() 
     assert told[1][1] >= UNREACHABLE_S
     assert outbox.put(message("another", page=True), at).cannot
     assert not outbox.put(message("plain too"), at).cannot
+
+
+@pytest.mark.parametrize(
+    ("page", "pause", "told"), [(True, 40.0, True), (True, 20.0, False), (False, 3000.0, True), (False, 200.0, False)]
+)
+def test_a_receiver_that_wants_to_be_left_alone_for_long_has_its_fallbacks_told(
+    page: bool, pause: float, told: bool
+) -> None:
+    """Else one that says ``Retry-After: 3600`` each time silences a page for hours."""
+    outbox, busy = (
+        made(message("tried", page=page), message("waits", page=page)),
+        Outcome("retry", "x", retry_after=pause),
+    )
+    assert {one.group_key for one in tries(outbox, AT, busy)} == ({"tried", "waits"} if told else set())
+    assert bool(outbox.put(message("newer", page=page), AT + 1).cannot) is told
+    outbox.release()
+    later = tries(outbox, AT + 1.1 * pause, busy)
+    assert {one.group_key for one in later} == (set() if told else {"tried", "waits", "newer"}), "each once"
 
 
 # -- size and age -----------------------------------------------------------------------------------------------------
@@ -368,6 +396,14 @@ def test_rows_that_cannot_be_used_are_left_out_and_named() -> None:
     found, refused = outbox.restore({"outbox": rows, "receivers": {"ops": b"[]"}}, AT)
     assert [one.notification.group_key for one in found] == ["b"]
     assert len(refused) == 3
+
+
+def test_rows_for_which_there_is_no_room_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made(message("small"), message("large", alerts=(alert(), alert(1)))).all_rows()
+    monkeypatch.setattr(outbox_module, "WAITING_MAX", 1)
+    found, refused = Outbox().restore(rows, AT)
+    assert [one.notification.group_key for one in found] == ["small"]
+    assert refused == ["the saved notification 'ops\\nlarge' is left out: there are too many"]
 
 
 # -- the whole of it --------------------------------------------------------------------------------------------------

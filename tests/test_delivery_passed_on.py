@@ -206,6 +206,65 @@ def test_an_alert_that_ended_before_its_receiver_could_be_told_is_told_to_the_fa
     assert [(alert.status, alert.delayed) for alert in found.alerts] == [("resolved", True)]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_fallback_hears_an_end_once_however_often_its_receiver_refuses(restarts: bool) -> None:
+    """Also what the fallback has heard already, when the message of the broken receiver is refused after that."""
+    storm = Storm(falling_back(ops=("mail",)), arrives=lambda one: one.receiver != "ops")
+
+    def refuse() -> None:
+        for _ in range(3):
+            storm.run(6 * MINUTE)
+            storm.park()
+        storm.run(6 * MINUTE)
+        if restarts:
+            storm.restart()
+
+    storm.fire(1)
+    refuse()
+    storm.end(1)
+    refuse()
+    storm.fire(2)  # the next message of the group still has the end of the first
+    refuse()
+    storm.end(2)
+    refuse()
+    said = [(one.fingerprint[-1], one.status) for message in storm.of("mail") for one in message.alerts]
+    assert said == [("1", "firing"), ("1", "resolved"), ("2", "firing"), ("2", "resolved")]
+    storm.fire(1)
+    refuse()
+    storm.end(1)
+    refuse()
+    said = [(one.fingerprint[-1], one.status) for message in storm.of("mail") for one in message.alerts]
+    assert said[4:] == [("1", "firing"), ("1", "resolved")], "a new life"
+
+
+def test_an_end_that_a_receiver_cannot_be_told_is_told_to_the_fallback_once() -> None:
+    storm = Storm(falling_back(ops=("mail",)))
+    storm.fire(1)
+    storm.run(MINUTE)
+    storm.arrives = lambda one: one.receiver != "ops"
+    storm.end(1)
+    storm.run(6 * MINUTE)
+    storm.park()
+    [found] = storm.notify(5.0)
+    assert (found.receiver, found.status, found.about) == ("mail", "resolved", "ops could not be told: HTTP 404")
+    storm.restart()
+    storm.park()
+    assert storm.notify(HOUR) == []
+
+
+def test_a_fallback_that_knows_the_end_is_not_told_it_again_when_the_receiver_refuses_that_too() -> None:
+    storm = Storm(falling_back(ops=("mail",)), arrives=lambda one: one.receiver != "ops")
+    storm.fire(1)
+    storm.run(1.0)
+    storm.park()
+    storm.run(MINUTE)
+    storm.end(1)
+    storm.run(10 * MINUTE)
+    storm.park()
+    storm.run(HOUR)
+    assert [one.status for one in storm.of("mail")] == ["firing", "resolved"]
+
+
 def test_what_escalated_falls_back_too() -> None:
     storm = Storm(routing(boss=("sms",)), arrives=lambda one: one.receiver != "boss")
     storm.fire(1)

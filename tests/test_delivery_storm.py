@@ -197,7 +197,7 @@ def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
         storm.fire(number)
     storm.run(1.0)
     [digest] = storm.outbox.values()
-    storm.notifier.sending(digest, storm.at)
+    storm.notifier.sending(digest)
     for number in range(50, 60):
         storm.fire(number)
     storm.run(10 * MINUTE)
@@ -215,7 +215,7 @@ def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
         storm.fire(number)
     storm.run(1.0)
     [digest] = storm.outbox.values()
-    storm.notifier.sending(digest, storm.at)
+    storm.notifier.sending(digest)
     all_of(storm.notifier.failing(digest, unsure=True))
     for number in range(50):
         storm.end(number)
@@ -285,7 +285,7 @@ def test_a_digest_arrives_in_small_steps_and_nothing_newer_is_made_between_them(
         storm.fire(number)
     storm.run(1.0)
     [digest] = storm.outbox.values()
-    storm.notifier.sending(digest, storm.at)
+    storm.notifier.sending(digest)
     storm.notifier.take_changes()
     for number in range(80, 90):
         storm.fire(number)

@@ -614,6 +614,18 @@ async def test_partial_success_is_counted_and_logged_once(said) -> None:
     assert "too old" in line
 
 
+async def test_why_points_are_rejected_is_logged_cleaned_and_without_secrets(said) -> None:
+    response = service.ExportMetricsServiceResponse()
+    response.partial_success.rejected_data_points = 1
+    response.partial_success.error_message = "not for t0ken-canary\x1b[31m\u202e\nat all"
+    async with receiving(answer(body=response.SerializeToString())) as receiver:
+        exporter = OtlpExporter(receiver.url, interval=600, headers={"authorization": "Bearer t0ken-canary"})
+        async with pushing(exporter):
+            await eventually(lambda: exporter.exported)
+    [line] = said()
+    assert "not for ***?[31m? at all" in line
+
+
 @pytest.mark.parametrize(
     "accepted", [answer("202 Accepted"), answer("204 No Content"), answer(body=b'{"partialSuccess":{}}')]
 )
@@ -660,7 +672,7 @@ async def test_retry_after_is_honoured_to_the_end(as_date, impatient) -> None:
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("0", 0), (" 7 ", 7), ("Thu, 01 Jan 1970 00:16:50 GMT", 10), ("Thu, 01 Jan 1970 00:00:00 -0000", 0),
-     ("99999999999999999999", 3600), ("soon", None), ("-5", None), ("1.5", None), ("", None),
+     ("99999999999999999999", 3600), ("soon", None), ("-5", None), ("1.5", 1.5), ("", None),
      ("²", None), ("Thu, 99", None)],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date_and_bounded(header, seconds) -> None:

@@ -120,7 +120,7 @@ class Told:
 
     def __init__(self) -> None:
         self.notifier = Notifier()
-        self.notifier.use(ROUTING, 0.0)
+        self.notifier.use(ROUTING)
         for _ in self.notifier.reconciling((), 0.0):
             pass
 
@@ -128,7 +128,7 @@ class Told:
         self.notifier.note(changes, at)
         found = []
         for one in self.notifier.flush(at, lambda _: None):
-            self.notifier.sending(one, at)
+            self.notifier.sending(one)
             all_of(self.notifier.arriving(one, at))
             found.append(one)
         return found

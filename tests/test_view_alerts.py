@@ -207,7 +207,7 @@ def test_an_alert_says_what_each_receiver_knows(status: Any, at: float | None, r
         ),
         ({"state": "open"}, "▲ ops: open"),
         ({"state": "parked", "parked": 1, "last_error": "HTTP 404"}, "▲ ops: refuses 1 message: HTTP 404"),
-        ({"state": "gone"}, "▲ ops: wants no message any more, until its configuration changes"),
+        ({"state": "gone"}, "▲ ops: wants no message any more, until a test arrives or its configuration changes"),
         ({"held_back": 34, "next_in": 12.0}, "ops: held back: 34 messages, next digest in 12s"),
         ({"lost": 2}, "▲ ops: 2 messages lost"),
         ({"state": "open", "held_back": 3, "next_in": 9.0}, "▲ ops: open, tried again in 9s; held back: 3 messages"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from pool_monitor.watch.polling import Poller, Wanted, poll, read, wanted_of
 from pool_monitor.watch.rules import RULES, WatchFiles
 from pool_monitor.watch.watch_list import Found, Poll, Seen, SeenMonitor, SeenService, WatchList
 from tests.helpers import virtual
-from tests.helpers.fault_server import FaultServer, disconnect, hang, huge_body, moved, status
+from tests.helpers.fault_server import Answer, FaultServer, disconnect, hang, huge_body, moved, ok, status
 
 LIVES, SILENT, REFUSED, LEFT = Poll("answered"), Poll("silent", "s"), Poll("refused", "r"), Poll("left", "l")
 ODD = Poll("odd", "o")
@@ -128,6 +130,13 @@ def test_who_was_gone_before_a_restart_of_the_watch_is_gone_until_it_is_back() -
     assert kinds(one) == []
 
 
+def test_who_was_gone_before_a_restart_is_not_watched_any_more_if_others_are_named() -> None:
+    one = WatchList()
+    one.expect("b")
+    one.restore("a")
+    assert one.services == ["b"]
+
+
 def test_a_dead_process_that_nobody_asked_for_is_forgotten_after_a_day() -> None:
     one = WatchList()
     one.join("a", "a-1", 0.0)
@@ -146,6 +155,9 @@ def test_the_roster_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     one.expect("c")
     assert joined == [True, True, True, False, False]
     assert (len(one.keys), one.refused) == (3, 2)
+    assert one.trouble == "there are more than 3 processes: the others are not watched"
+    one.note("a-0", Poll("left"), 1.0)
+    assert one.trouble == ""
 
 
 def seen(seq: int = 1, degraded: dict[str, str] | None = None, **alerts: Any) -> Poll:
@@ -198,6 +210,17 @@ def test_an_answer_may_say_anything(body: bytes, verdict: str, words: str) -> No
     assert found.reason.isprintable()
 
 
+def test_a_service_that_says_much_takes_little_room_in_the_list() -> None:
+    one = WatchList()
+    one.join("a", "a-1", 0.0)
+    for seq in (1, 2):
+        one.note("a-1", seen(seq, {f"\x1b[2J{number}": "x" * 1000 for number in range(1000)}), float(seq))
+    (found,) = one.found()
+    assert found.reason.isprintable()
+    assert len(found.reason) < 10 * 250
+    assert sum(len(str(process)) for process in one._processes.values()) < 10_000
+
+
 @contextlib.contextmanager
 def listening(path: Path, backlog: int = 5) -> Iterator[socket.socket]:
     """A socket that takes connections and never answers."""
@@ -245,6 +268,32 @@ async def test_a_poll_of_a_url_tells_a_closed_port_from_a_hanging_one(
         verdicts = [await verdict(address, 0.3) for _ in range(5)]
     assert verdicts == ["silent", "odd", "odd", "odd", "silent"]
     assert await verdict(address, 0.5) == "refused"
+
+
+def encoded(body: bytes, coding: str) -> Answer:
+    return status(200, body, content_encoding=coding)
+
+
+async def test_whatever_a_service_answers_costs_one_poll_and_little_memory(
+    no_leaks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "ANSWER_MAX", 1 << 20)
+    bomb = gzip.compress(gzip.compress(bytes(40 << 20)))
+    snapshot = msgspec.json.encode(seen().seen)
+    answers = [encoded(bomb, "gzip, gzip"), *map(moved, ("http://xn--/", "http://[", "http://a:99999999/"))]
+    async with FaultServer() as server:
+        address = Address("x", None, server.url("/m"))
+        server.script("/m/v1/snapshot", *answers, status(200, snapshot, set_cookie="canary=1"), ok(snapshot))
+        tracemalloc.start()
+        try:
+            async with connected(address) as http:
+                found = [await poll(http, address, 20.0) for _ in range(len(answers) + 2)]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert [one and one.verdict for one in found] == ["odd", "odd", "odd", "odd", "answered", "answered"]
+    assert peak < 10 << 20
+    assert "cookie" not in server.requests[-1].headers, "what a service sets is kept without bound"
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.recording import Recorder, encode_transition
 from pool_monitor.alerts.saving import Saving, decoded
 from pool_monitor.alerts.slices import Slices
+from pool_monitor.alerts.soon import Soon
 from pool_monitor.alerts.wording import texts_of, worded
 from pool_monitor.log import logger
-from pool_monitor.parts import retrieve_error
 from pool_monitor.storage.state import Changes
 
 if TYPE_CHECKING:
@@ -81,10 +81,8 @@ class Evaluator:
         self._whole = True  # whether all that there is has to be stored
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
         self._walking = asyncio.Lock()
-        self._settling: asyncio.Task[None] | None = None
-        self._to_settle = False
-        self._storing: asyncio.Task[None] | None = None
-        self._to_store = False
+        self._settling = Soon("pool_monitor alerts settle", self.walking, lambda: self._settle(Slices()))
+        self._storing = Soon("pool_monitor alerts store", self.walking, self._store)
         self.history: deque[AlertTransition] = deque(maxlen=HISTORY)
         """The changes that are stored, the oldest first."""
         self.shown: tuple[AlertView, ...] = ()
@@ -239,35 +237,18 @@ class Evaluator:
             await self._settle(Slices())
 
     def settle_soon(self) -> None:
-        """Store, show and tell what has changed outside an evaluation. If that is done just now, it is done again: it
-        may have passed what has changed.
-        """
-        self._to_settle = True
-        if self._state is not None and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.get_running_loop().create_task(
-                self._settled_soon(), name="pool_monitor alerts settle"
-            )
-            self._settling.add_done_callback(retrieve_error)
-
-    async def _settled_soon(self) -> None:
-        while self._to_settle:
-            async with self._walking:
-                self._to_settle = False
-                await self._settle(Slices())
+        """Store, show and tell what has changed outside an evaluation. Before `open`, `open` does it."""
+        if self._state is not None:
+            self._settling.ask()
 
     def store_soon(self) -> None:
         """Store what has become of notifications. Nothing is laid, shown or told."""
-        self._to_store = True
-        if self._state is not None and (self._storing is None or self._storing.done()):
-            self._storing = asyncio.get_running_loop().create_task(self._stored(), name="pool_monitor alerts store")
-            self._storing.add_done_callback(retrieve_error)
+        if self._state is not None:
+            self._storing.ask()
 
-    async def _stored(self) -> None:
-        while self._to_store:
-            async with self._walking:
-                self._to_store = False
-                if self._state is not None:
-                    await self._store_delivery(self._state)
+    async def _store(self) -> None:
+        if self._state is not None:
+            await self._store_delivery(self._state)
 
     async def _store_delivery(self, state: Keeper) -> None:
         rows = {table: found for table, found in self.delivery.rows(whole=False).items() if found}

@@ -22,14 +22,7 @@ from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import LOOP_RESUME
 from pool_monitor.log import logger
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import (
-    AlertingView,
-    AlertState,
-    AlertTransition,
-    AlertView,
-    RuleView,
-    SilenceView,
-)
+from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Outcome
@@ -216,8 +209,9 @@ class AlertManager:
 
     async def test_receiver(self, receiver: str) -> Outcome:
         """Send a message to *receiver* that says it is a test, and return what came of it: ``result`` is ``sent`` if
-        the receiver has it, and ``reason`` says in words why not. It is tried once, within 20 s. If the receiver has
-        it, what it is owed is tried at once, whatever it has answered to that.
+        the receiver has it, and ``reason`` says in words why not. It is tried once, when an attempt that is under way
+        to the same receiver has ended; each takes at most 20 s. If the receiver has it, what it is owed is tried at
+        once, whatever it has answered to that.
 
         Raises UnknownName for a receiver that no file of rules has, and PoolError while the monitor is not entered. If
         it is cancelled, the message may arrive all the same.

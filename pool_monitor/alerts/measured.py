@@ -26,11 +26,13 @@ class ValueCourse:
     has `LONGEST_S` or more. From then on the oldest value is forgotten, so it shows an hour or somewhat more.
     """
 
-    __slots__ = ("_counts", "_first", "_sums", "step")
+    __slots__ = ("_counts", "_first", "_sums", "ended", "step")
 
     def __init__(self, at: float, step: float) -> None:
         self.step = step
         """The distance of two values."""
+        self.ended = False
+        """Whether its latest value is the one that resolved the alert."""
         self._first = floor(at / step)  # steps are counted from 0 of the clock
         self._sums, self._counts = array("d"), array("L")
 
@@ -123,13 +125,13 @@ class ValueCourses:
         """
         gone, self.begun = dict(self._courses), []
         for number, alert in enumerate(alerts, 1):
-            course = gone.pop(alert.fingerprint, None)
-            if alert.state in ACTIVE_PHASES:
-                if course is None and len(self._courses) < COURSES:
-                    course = self._courses[alert.fingerprint] = ValueCourse(at, step)
-                    self.begun.append((alert, course))
-                if course is not None:
-                    course.note(at, None if alert.unknown else alert.value)
+            course, active = gone.pop(alert.fingerprint, None), alert.state in ACTIVE_PHASES
+            if active and course is None and len(self._courses) < COURSES:
+                course = self._courses[alert.fingerprint] = ValueCourse(at, step)
+                self.begun.append((alert, course))
+            if course is not None and (active or not course.ended):
+                course.note(at, None if alert.unknown else alert.value)
+                course.ended = not active  # the value that ended it is the last one
             if not number % _AT_ONCE:
                 yield
         for fingerprint in gone:

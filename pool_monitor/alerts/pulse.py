@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
+from pool_monitor.findings.monitor import DEBT_S
 from pool_monitor.snapshot import AlertingView
 
 Status = Literal["ok", "failing", "stopping"]
 """``stopping``: the monitor is left in order, and the next beat comes from its successor."""
 
-DEBT_S = 300.0
-"""A message that is owed for longer than this counts as one that cannot be delivered."""
 CHANGE_S = 5.0
 """A change between ok and failing is told at once, but not sooner than this after the beat before."""
 RETRY_MIN_S = 1.0

@@ -42,6 +42,13 @@ class Webhook(Struct, frozen=True, kw_only=True, tag="webhook"):
     """The file with it."""
     headers: tuple[tuple[str, Secret], ...] = ()
 
+    @property
+    def key(self) -> Secret | None:
+        """What signs the body, or what else its format needs; None: nothing does."""
+        if self.secret_env is None and self.secret_file is None:
+            return None
+        return Secret(variable=self.secret_env, file=self.secret_file)
+
 
 class Email(Struct, frozen=True, kw_only=True, tag="email"):
     to: tuple[str, ...]
@@ -53,6 +60,13 @@ class Email(Struct, frozen=True, kw_only=True, tag="email"):
     password_file: str | None = None
     tls: EmailTls | None = None
     """None: ``implicit`` on port 465; on others STARTTLS, where the server offers it or a password is sent."""
+
+    @property
+    def login(self) -> tuple[Secret, ...]:
+        """The user and the password; empty: there is no log-in."""
+        if self.user_env is None:
+            return ()
+        return Secret(variable=self.user_env), Secret(variable=self.password_env, file=self.password_file)
 
 
 class AlertmanagerApi(Struct, frozen=True, kw_only=True, tag="alertmanager"):

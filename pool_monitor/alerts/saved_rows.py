@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from typing import Generic, TypeVar
 
 import msgspec
@@ -14,6 +14,11 @@ RowT = TypeVar("RowT", bound=Struct)
 
 def any_row(_key: str, _row: object) -> None:
     """Accept a row."""
+
+
+def left_out(noun: str, keys: Iterable[str], why: str = "it is damaged") -> list[str]:
+    """Say of each of the saved rows with these *keys* that it is not taken over. *noun*: what it is a row of."""
+    return [f"the saved {noun} {key!r:.100} is left out: {why}" for key in keys]
 
 
 class SavedRows(Generic[RowT]):
@@ -85,7 +90,7 @@ class SavedRows(Generic[RowT]):
             try:
                 row = msgspec.json.decode(value, type=self._kind)
                 check(key, row)
-            except ValueError:  # msgspec's errors are of this kind
+            except (ValueError, RecursionError):  # msgspec's errors are of ValueError
                 unusable.append(key)
             else:
                 self._rows[key], self._encoded[key] = row, value

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from pool_monitor.alerts.defaults import default_rules
+from pool_monitor.alerts.delivery.reasons import REPEAT
 from pool_monitor.alerts.delivery.targets import routing_of
 from pool_monitor.alerts.inputs import Input
 from pool_monitor.alerts.overlays import Overlays
@@ -36,7 +37,6 @@ from pool_monitor.view.format import age, plural, timestamp
 _PROGRESS_S = 0.5
 _HEADS = ("rule", "fired", "firing for", "flapped", "only pending", "worst", "messages")
 _RECEIVER_HEADS = ("receiver", "messages", "firing", "resolved", "repeated", "most in a minute")
-_REPEATED = "repeat interval elapsed"
 
 
 def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -255,7 +255,7 @@ def _told(name: str, column: _Column) -> tuple[str, ...]:
         found.notifications,
         found.firing,
         found.notifications - found.firing,
-        found.reasons[_REPEATED],
+        found.reasons[REPEAT],
         found.most_in_a_minute,
     )
     return tuple(map(str, numbers))

@@ -205,7 +205,7 @@ class OtlpExporter:
             partial = self._proto.Response.FromString(answer).partial_success
         except self._proto.DecodeError:
             return PushResult(f"the answer is not from an OTLP receiver: {self._excerpt(answer)!r}")
-        return PushResult(rejected=partial.rejected_data_points, reason=partial.error_message[:_EXCERPT])
+        return PushResult(rejected=partial.rejected_data_points, reason=self._excerpt(partial.error_message.encode()))
 
     def _excerpt(self, answer: bytes) -> str:
         return excerpt(answer[:_ANSWER_MAX], self._hide, whole=len(answer) <= _ANSWER_MAX)[:_EXCERPT]

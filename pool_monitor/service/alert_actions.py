@@ -1,4 +1,4 @@
-"""The actions on alerts, silence, unsilence, acknowledge, and on their receivers."""
+"""The actions on alerts (silence, unsilence, acknowledge) and on their receivers (test)."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -135,6 +136,7 @@ async def connected(address: Address) -> AsyncIterator[httpx.AsyncClient]:
         transport=transport,
         timeout=_TIMEOUT,
         trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # else it keeps what a service sets, without bound
     ) as http:
         yield http
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pool_monitor.errors import ConfigError
 
@@ -114,26 +114,16 @@ def services() -> list[Service]:
 
     Other files in the directory are left alone. Raises ConfigError when other users can access the directory.
     """
-    directory = runtime_dir()
-    with _translated_errors(directory):
-        try:
-            _check_private(directory)
-        except FileNotFoundError:
-            return []
-        paths = sorted(directory.iterdir())
-    found = []
+    paths, found = _paths(), []
     for path in paths:
-        match = NAME.fullmatch(path.name)
         if path.suffix == _MARK and NAME.fullmatch(path.with_suffix(".sock").name) and _is_socket(path):
             _remove_old(path)
-        if match is None or not _is_socket(path):
-            continue
-        pid = int(match["pid"])
-        if _listening(path):
-            found.append(Service(match["name"], pid, path))
-        elif pid == os.getpid() or not _alive(pid):  # else the process may be about to listen
+    for one in _sockets_among(paths):
+        if door(one.path) in ("open", "full"):  # the pid is no proof: it may belong to another program or container
+            found.append(one)
+        elif one.pid == os.getpid() or not _alive(one.pid):  # else the process may be about to listen
             with suppress(OSError):
-                path.rename(path.with_suffix(_MARK))
+                one.path.rename(one.path.with_suffix(_MARK))
     return found
 
 
@@ -142,20 +132,47 @@ def sockets() -> list[Service]:
 
     Raises ConfigError when other users can access the directory.
     """
+    return _sockets_among(_paths())
+
+
+def was_left_behind(path: Path) -> bool:
+    """Whether the process of the socket *path*, which is gone, has ended without removing it."""
+    return os.path.lexists(path.with_suffix(_MARK))
+
+
+def door(path: Path) -> Literal["open", "closed", "full", "missing", "locked"]:
+    """Try to connect to the socket *path*, without waiting. ``full``: a process listens, and has no room for another
+    connection. ``locked``: this user may not connect.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return "full"
+        except FileNotFoundError:
+            return "missing"
+        except PermissionError:
+            return "locked"
+        except OSError:
+            return "closed"
+    return "open"
+
+
+def _paths() -> list[Path]:
+    """What is in the directory of the sockets, sorted. Raises ConfigError when other users can access it."""
     directory = runtime_dir()
     with _translated_errors(directory):
         try:
             _check_private(directory)
         except FileNotFoundError:
             return []
-        paths = sorted(directory.iterdir())
+        return sorted(directory.iterdir())
+
+
+def _sockets_among(paths: list[Path]) -> list[Service]:
     matches = ((path, NAME.fullmatch(path.name)) for path in paths)
     return [Service(match["name"], int(match["pid"]), path) for path, match in matches if match and _is_socket(path)]
-
-
-def was_left_behind(path: Path) -> bool:
-    """Whether the process of the socket *path*, which is gone, has ended without removing it."""
-    return os.path.lexists(path.with_suffix(_MARK))
 
 
 def _remove_old(mark: Path) -> None:
@@ -170,19 +187,6 @@ def _is_socket(path: Path) -> bool:
         return stat.S_ISSOCK(path.lstat().st_mode)
     except OSError:  # removed in the meantime
         return False
-
-
-def _listening(path: Path) -> bool:
-    """Whether a process listens on the socket. The pid is no proof: it may belong to another program or container."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except BlockingIOError:
-            pass  # the queue of the listening socket is full
-        except OSError:
-            return False
-    return True
 
 
 def _alive(pid: int) -> bool:

@@ -140,12 +140,15 @@ def receiver_lines(alerting: AlertingView | None, cells: int) -> list[Line]:
         lines += table(delivery.receiver_columns(), rows, cells, len(rows) + 1)
     for receiver in rows:
         if text := delivery.trouble(receiver):
-            bad = receiver.state in delivery.WORRYING or receiver.lost
-            lines += paragraph(f"{SYMBOLS['warn']} {text}" if bad else text, cells, "warn" if bad else "plain")
+            lines += _remark(text, receiver.state in delivery.WORRYING or receiver.lost > 0, cells)
     if alerting.heartbeat is not None:
         text, bad = delivery.heartbeat(alerting.heartbeat)
-        lines += paragraph(f"{SYMBOLS['warn']} {text}" if bad else text, cells, "warn" if bad else "plain")
+        lines += _remark(text, bad, cells)
     return lines
+
+
+def _remark(text: str, bad: bool, cells: int) -> list[Line]:
+    return paragraph(f"{SYMBOLS['warn']} {text}" if bad else text, cells, "warn" if bad else "plain")
 
 
 def _silences(snapshot: Snapshot, cells: int) -> list[Line]:

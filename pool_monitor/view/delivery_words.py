@@ -80,7 +80,7 @@ _STATES: dict[ReceiverState, Callable[[ReceiverView], str]] = {
     "paused": lambda one: f"asked for a pause{_again(one, 'tried again')}{_why(one)}",
     "open": _open,
     "parked": lambda one: f"refuses {fmt.plural(one.parked, 'message')}{_again(one, 'tried again')}{_why(one)}",
-    "gone": lambda one: f"wants no message any more, until its configuration changes{_why(one)}",
+    "gone": lambda one: f"wants no message any more, until a test arrives or its configuration changes{_why(one)}",
 }
 
 
@@ -101,7 +101,7 @@ def told(alert: AlertView, now: float) -> Iterator[str]:
     """Yield whether *alert* was escalated, and for each receiver what it knows, or why it is told nothing now."""
     if alert.escalated_at is not None:
         yield f"escalated {age(now, alert.escalated_at)} ago: nobody had acknowledged it"
-    for one in alert.told:
+    for one in {(one.receiver, one.status, one.reason): one for one in alert.told}.values():  # by its routes: once
         yield f"{one_line(one.receiver)}: {_TOLD.get(one.status, _other)(one, now)}{_reason(one)}"
 
 

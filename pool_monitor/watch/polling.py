@@ -7,10 +7,9 @@ connects and gets no answer has found a frozen service, and who cannot connect h
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,12 +18,12 @@ import msgspec
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger, plain
 from pool_monitor.service.client import Address, connected, resolve
-from pool_monitor.service.discovery import NAME, file_name, runtime_dir, sockets, was_left_behind
+from pool_monitor.service.discovery import NAME, door, file_name, runtime_dir, sockets, was_left_behind
 from pool_monitor.service.silence import why_silent
 from pool_monitor.snapshot import SCHEMA_VERSION
 from pool_monitor.watch.watch_list import Poll, Seen, WatchList, missing_key
 
-ANSWER_MAX = 64 * 1024 * 1024
+ANSWER_MAX = 16 * 1024 * 1024
 """Most bytes that are read of an answer. A Snapshot of a thousand workers has about one million."""
 TEXT_MAX = 200
 """Most characters of a reason that has words of a service."""
@@ -129,7 +128,7 @@ class Poller:
         for one in found:
             wanted = not self._by_name or one.name in self._by_name
             # Nobody was seen to listen on a socket that is closed: it may have been left behind long ago.
-            if wanted and (str(one.path) in self._list or _door(one.path) != "closed"):
+            if wanted and (str(one.path) in self._list or door(one.path) != "closed"):
                 self._begin(one.name, str(one.path), Address(one.name, one.path, "http://localhost"))
         for key in self._tasks.keys() - there - {one.address.name for one in self._wanted if one.address is not None}:
             self._note(key, _vanished(Path(key)))
@@ -187,14 +186,20 @@ async def poll(http: httpx.AsyncClient, address: Address, limit: float, *, expla
         return Poll("silent", f"no answer in {took:.1f} s; {why}")
     except (httpx.HTTPError, OSError) as error:
         return _unreached(address, error)
+    except Exception as error:  # noqa: BLE001 - httpx raises others too for odd headers; they cost this poll alone
+        return Poll("odd", f"its answer cannot be read: {type(error).__name__}")
 
 
 async def _answer(http: httpx.AsyncClient) -> Poll:
-    async with http.stream("GET", "/v1/snapshot", params={"window": "1m"}) as response:
+    """Read a Snapshot as it is sent: a few compressed bytes may become gigabytes before they can be counted."""
+    plainly = {"Accept-Encoding": "identity"}
+    async with http.stream("GET", "/v1/snapshot", params={"window": "1m"}, headers=plainly) as response:
         if response.status_code != httpx.codes.OK:
             return Poll("odd", f"it answers with the status {response.status_code}")
+        if "Content-Encoding" in response.headers:
+            return Poll("odd", "it answers with compressed content, which was not asked for")
         body = bytearray()
-        async for piece in response.aiter_bytes():
+        async for piece in response.aiter_raw():
             body += piece
             if len(body) > ANSWER_MAX:
                 return Poll("odd", f"it answers with more than {ANSWER_MAX >> 20} MiB")
@@ -224,7 +229,7 @@ def _unreached(address: Address, error: Exception) -> Poll:
 
 def _unreached_at(path: Path) -> Poll | None:
     """Return why no connection to a socket can be had; None: one can."""
-    match _door(path):
+    match door(path):
         case "missing":
             return _vanished(path)
         case "closed":
@@ -241,20 +246,3 @@ def _vanished(path: Path) -> Poll:
     if was_left_behind(path):
         return Poll("refused", _NO_LEAVE)
     return Poll("left", "its socket was removed, or was never there")
-
-
-def _door(path: Path) -> Literal["open", "closed", "full", "missing", "locked"]:
-    """Try to connect to a socket, without waiting."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except BlockingIOError:
-            return "full"
-        except FileNotFoundError:
-            return "missing"
-        except PermissionError:
-            return "locked"
-        except OSError:
-            return "closed"
-    return "open"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pool_monitor.alerts.channels.precautions import warnings_of
 from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.file_watch import FileWatch
@@ -73,6 +74,6 @@ class WatchFiles:
         return Loaded(
             RULES,
             loaded.inhibit,
-            tuple(map(str, loaded.warnings)),
+            (*map(str, loaded.warnings), *warnings_of(loaded.receivers)),
             Routing(route, {one.name: one for one in (LOG, *loaded.receivers)}),
         )

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from typing import Literal, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
-from pool_monitor.alerts.pulse import troubles
+from pool_monitor.alerts.pulse import REASON_MAX, REASONS_MAX, troubles
+from pool_monitor.log import plain
 from pool_monitor.snapshot import AlertingView
 
 Kind = Literal["service_gone", "service_frozen", "service_stale"]
@@ -90,6 +93,7 @@ class _Process:
     latest: Verdict | None = None
     reason: str = ""
     seen: Seen | None = None
+    """Its latest answer, without what it said about its monitor."""
     replaces: bool = False
     """Whether it has taken the place of one that is gone."""
     failed_at: float = inf
@@ -114,7 +118,7 @@ class WatchList:
         self._expected: set[str] = set()
         self._processes: dict[str, _Process] = {}
         self.refused = 0
-        """Processes for which there was no room."""
+        """How often there was no room for a process."""
 
     # -- who is watched
 
@@ -130,6 +134,13 @@ class WatchList:
     def services(self) -> list[str]:
         """The names of the services, sorted."""
         return sorted({one.service for one in self._processes.values()} | self._expected)
+
+    @property
+    def trouble(self) -> str:
+        """Why processes are left out, in words; empty: none is."""
+        if not self.refused or len(self._processes) < WATCHED_MAX:
+            return ""
+        return f"there are more than {WATCHED_MAX:,} processes: the others are not watched"
 
     def is_doubtful(self, key: str) -> bool:
         """Whether the latest poll of a process failed, and a further one is needed to be sure."""
@@ -152,7 +163,11 @@ class WatchList:
         self._miss(service)
 
     def restore(self, service: str) -> None:
-        """An earlier life has found *service* gone. It is, until there is a process of it."""
+        """An earlier life has found *service* gone. It is, until there is a process of it, or until others than it are
+        expected: then it is not watched any more.
+        """
+        if self._expected and service not in self._expected:
+            return
         one = self._miss(service)
         if one is not None:
             one.failed, one.latest, one.reason = CONFIRM, "refused", "it was gone before this watch began"
@@ -200,7 +215,8 @@ class WatchList:
             if not was_answered:
                 one.joined_at = at
             why = _staleness(one.seen, poll.seen)
-            one.answered_at, one.failed, one.failed_at, one.seen = at, 0, inf, poll.seen
+            one.answered_at, one.failed, one.failed_at = at, 0, inf
+            one.seen = None if poll.seen is None else msgspec.structs.replace(poll.seen, monitor=SeenMonitor())
             one.stale, one.reason = (one.stale + 1, why) if why else (0, "")
         elif poll.verdict == "odd":
             one.failed, one.failed_at, one.stale, one.reason = 0, inf, one.stale + 1, poll.reason
@@ -244,7 +260,8 @@ def _staleness(before: Seen | None, seen: Seen | None) -> str:
     """Return why an answer is no good sign, in words; empty: it is."""
     if seen is None:
         return ""
-    return "; ".join(_stale_reasons(before, seen))
+    # A service may list any number of parts, with any names.
+    return "; ".join(plain(text[:REASON_MAX]) for text in islice(_stale_reasons(before, seen), REASONS_MAX))
 
 
 def _stale_reasons(before: Seen | None, seen: Seen) -> Iterator[str]:

@@ -100,6 +100,10 @@ class Watcher:
                     self._degraded["discovery"] = self._poller.trouble
                 else:
                     self._degraded.pop("discovery", None)
+                if (left_out := self.watch_list.trouble) and "services" not in self._degraded:
+                    self._degrade("services", left_out)
+                elif not left_out and "services" in self._degraded:
+                    self._recover("services", "there is room for all of them")
                 self._part.tick()
                 if self.watch_list.services != known:
                     known = self.watch_list.services

@@ -90,10 +90,9 @@ def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader, rules: S
         spent=lambda _seconds: None,
     )
     alerts = AlertsConfig(interval=INTERVAL, default_rules=False, log=False, file=str(state.with_suffix(".jsonl")))
-    made = AlertManager(MonitorConfig(alerts=alerts, state=StateConfig(path=str(state))), context)
+    made = AlertManager(MonitorConfig(alerts=alerts, state=StateConfig(path=str(state))), context, reader=reader)
     for one in rules:
         made.add(one)
-    made._evaluator._reader = reader  # type: ignore[assignment]
     return made
 
 

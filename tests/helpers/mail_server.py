@@ -24,6 +24,8 @@ class MailServer:
         self.envelopes: list[Any] = []
         self.logins: list[tuple[str, str]] = []
         self.over_tls: list[bool] = []
+        self.introduced: list[str] = []
+        """How each client has named itself."""
         self.port = 0
         self.hung = asyncio.Event()
         self._recipients = {address: [*answers] for address, answers in recipients.items()}
@@ -48,6 +50,7 @@ class MailServer:
             assert isinstance(message, EmailMessage)
             self.messages.append(message)
             self.envelopes.append(envelope)
+            self.introduced.append(session.host_name)
             self.over_tls.append(session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None)
         return answer
 

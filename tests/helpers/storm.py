@@ -44,7 +44,7 @@ class Storm:
     def use(self, routing: Routing) -> None:
         """Tell by *routing* from now on."""
         self._routing = routing
-        self.notifier.use(routing, self.at)
+        self.notifier.use(routing)
         all_of(self.notifier.reconciling([_alert(view) for view in self.views.values()], self.at))
 
     # -- alerts
@@ -108,21 +108,20 @@ class Storm:
         self.notifier.note(self._untold, self.at)
         self._untold = []
         for one in self.notifier.flush(self.at, self.views.get):
-            if one is not None:
-                self.outbox[one.receiver, one.group_key] = one
+            self.outbox[one.receiver, one.group_key] = one
         self.deliver()
 
     def park(self, reason: str = "HTTP 404") -> None:
         """Refuse what is in the outbox."""
         for one in self.outbox.values():
-            self.notifier.parked(one, reason, self.at)
+            self.notifier.parked(one, reason)
 
     def deliver(self) -> None:
         """Try what is in the outbox, unless the courier is kept from it (*delivers*)."""
         if not self.delivers:
             return
         for key, one in list(self.outbox.items()):
-            self.notifier.sending(one, self.at)
+            self.notifier.sending(one)
             if self.arrives(one):
                 del self.outbox[key]
                 self.told.append(one)

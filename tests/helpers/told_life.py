@@ -67,9 +67,7 @@ def manager_of(state: str, rules: Path, reader: ToldReader) -> AlertManager:
     )
     alerts = AlertsConfig(interval=INTERVAL, default_rules=False, log=False, rules=(str(rules),))
     config = MonitorConfig(alerts=alerts, state=StateConfig(path=None if state == "-" else state))
-    made = AlertManager(config, context)
-    made._evaluator._reader = reader  # type: ignore[assignment]
-    return made
+    return AlertManager(config, context, reader=reader)
 
 
 async def live(state: str, rules: Path) -> None:

@@ -5,7 +5,7 @@ metadata service of a machine in a cloud, which hands out the keys of the machin
 from elsewhere: then only addresses of the internet are allowed.
 
 Names are checked when a file is read, and the addresses that they stand for when a connection is made (see
-`guarded_backend`), because a name may stand for another address at each look.
+`reaching`), because a name may stand for another address at each look.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _METADATA = tuple(
             "fe80::/10",
             "fd00:ec2::/32",  # Amazon
             "fd20:ce::/32",  # Google
+            "fd00:c1::/32",  # Oracle
+            "fd00:42::/32",  # Scaleway
+            "fd00:a9fe:a9fe::/48",  # Akamai
             "100.100.100.200/32",  # Alibaba
             "192.0.0.192/32",  # Oracle
             "168.63.129.16/32",  # Azure
@@ -125,6 +128,9 @@ def _inside(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
     for network, shift in _IN_V6:
         if address in network and bits > 1:
             yield IPv4Address(bits >> shift & 0xFFFFFFFF)
+    if address in _NAT64_OF_A_SITE:  # a prefix of 48, 56 or 64 bits: RFC 6052 leaves out the bits 64 to 71
+        joined = bits >> 64 << 56 | bits & (1 << 56) - 1
+        yield from (IPv4Address(joined >> shift & 0xFFFFFFFF) for shift in (40, 32, 24))
     if address in _TEREDO:
         yield IPv4Address(bits >> 64 & 0xFFFFFFFF)
         yield IPv4Address(~bits & 0xFFFFFFFF)

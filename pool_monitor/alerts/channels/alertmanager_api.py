@@ -16,8 +16,10 @@ import anyio
 import msgspec
 
 from pool_monitor.alerts.channels.formats.writing import rfc3339
-from pool_monitor.alerts.channels.http import Answer, HttpClient, Message, judged
+from pool_monitor.alerts.channels.http import HttpClient, Message
+from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.channels.sender import SEND_S
+from pool_monitor.alerts.channels.text import annotations_of
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
@@ -46,6 +48,7 @@ _Labels = tuple[tuple[str, str], ...]
 class _State(NamedTuple):
     """An alert as Alertmanager is told it."""
 
+    fingerprint: str
     annotations: Mapping[str, str]
     starts_at: float
     ends_at: float | None
@@ -124,7 +127,7 @@ class AlertmanagerSender:
         if alert.ends_at is None:
             self._labels[alert.fingerprint] = labels
         until = float("inf") if alert.ends_at is None else now + ENDED_S
-        self._put(labels, _State(_annotations_of(alert), alert.starts_at, alert.ends_at, until))
+        self._put(labels, _State(alert.fingerprint, _annotations_of(alert), alert.starts_at, alert.ends_at, until))
         while len(self._states) > KNOWN_MAX:
             self._drop(next(iter(self._states)))
         return [labels] if before == labels else [before, labels]
@@ -134,8 +137,10 @@ class AlertmanagerSender:
         self._news[labels] = None
 
     def _drop(self, labels: _Labels) -> None:
-        self._states.pop(labels, None)
         self._news.pop(labels, None)
+        state = self._states.pop(labels, None)
+        if state is not None and self._labels.get(state.fingerprint) == labels:
+            del self._labels[state.fingerprint]
 
     def _begin_to_repeat(self, *, at_once: bool = False) -> None:
         if self._states and not self._closed and (self._repeating is None or self._repeating.done()):
@@ -212,8 +217,7 @@ def _labels_of(alert: ToldAlert) -> _Labels:
 
 
 def _annotations_of(alert: ToldAlert) -> dict[str, str]:
-    said = {"summary": alert.summary, "runbook": alert.runbook, **alert.annotations}
-    return {_name(name): _text(value) for name, value in said.items() if value}
+    return {_name(name): _text(value) for name, value in annotations_of(alert).items()}
 
 
 def _written(labels: _Labels, state: _State, ends_at: float) -> dict[str, Any]:

@@ -6,23 +6,21 @@ proxies as it likes, and its addresses are not checked.
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from contextvars import ContextVar
+import re
 from typing import TYPE_CHECKING
 
-from pool_monitor.alerts.channels.secrets import SecretMissing, place_of, value_of
+from pool_monitor.alerts.channels.secrets import SecretMissing, digest, seen, value_of
 from pool_monitor.alerts.channels.text import lines, subject
 from pool_monitor.alerts.channels.threaded import Threaded
+from pool_monitor.alerts.channels.unlogged import unlogged
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.alerts.routing import Secret
-from pool_monitor.answers import cleaned
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification
     from pool_monitor.alerts.routing import AppriseChannel
 
 NEEDS_EXTRA = "needs the extra: pip install 'pool-monitor[notify]'"
+_SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}://")
 _LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry")
 
 
@@ -34,7 +32,7 @@ class AppriseSender:
     def __init__(self, channel: AppriseChannel) -> None:
         self._channel = channel
         self._thread = Threaded("alerts by apprise")
-        self.where = _place(channel.url)
+        self.where = seen(channel.url, _shown)
 
     async def send(self, notification: Notification) -> Outcome:
         """Send *notification* once."""
@@ -45,21 +43,17 @@ class AppriseSender:
         await self._thread.aclose()
 
     def _attempt(self, notification: Notification) -> Outcome:
-        quiet = _SENDING.set(True)
         try:
-            for name in _LOGGERS:
-                logging.getLogger(name).addFilter(_unless_sending)
             url = value_of(self._channel.url)
-            self.where = _place(Secret(url))
-            return _send(url, notification)
+            self.where = _shown(url)
+            with unlogged(*_LOGGERS):
+                return _send(url, notification)
         except SecretMissing as error:
             return Outcome("refused", str(error))
         except ImportError:
             return Outcome("refused", NEEDS_EXTRA)
         except Exception as error:  # noqa: BLE001 - whatever a service of apprise raises costs this attempt alone
             return Outcome("retry", f"failed with {type(error).__name__}", unsure=True)
-        finally:
-            _SENDING.reset(quiet)
 
 
 def _send(url: str, notification: Notification) -> Outcome:
@@ -87,21 +81,7 @@ def _send(url: str, notification: Notification) -> Outcome:
     return SENT if sent else Outcome("retry", "apprise could not send it, and says no more")
 
 
-def _place(secret: Secret) -> str:
-    """Return what people may see of a URL: which service, and 8 hexadecimal digits of its SHA-256. Reads no file."""
-    try:
-        url = "" if secret.file is not None else value_of(secret)
-    except SecretMissing as error:
-        return str(error)
-    if not url:
-        return f"the URL in {place_of(secret)}"
-    scheme = cleaned(url.partition("://")[0])[:20]
-    return f"{scheme}:// ({hashlib.sha256(url.encode(errors='surrogatepass')).hexdigest()[:8]})"
-
-
-_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends by apprise", default=False)
-
-
-def _unless_sending(_record: logging.LogRecord) -> bool:
-    """Drop what libraries log of our messages: it has URLs and bodies."""
-    return not _SENDING.get()
+def _shown(url: str) -> str:
+    """Return what people may see of *url*: which service, and 8 hexadecimal digits of its SHA-256."""
+    service = _SERVICE.match(url)
+    return f"{service[0] if service else 'a URL'} ({digest(url)})"

@@ -7,15 +7,13 @@ where the server offers it. A password is sent over TLS only, except to this mac
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from email import policy
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,11 +21,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from pool_monitor.alerts.channels.address_guard import is_loopback
-from pool_monitor.alerts.channels.secrets import SecretMissing, value_of
+from pool_monitor.alerts.channels.formats.writing import moment_of
+from pool_monitor.alerts.channels.reaching import (
+    Forbidden,
+    LookupTimeout,
+    Unreachable,
+    connected_socket,
+    system_error,
+    words,
+)
+from pool_monitor.alerts.channels.secrets import SecretMissing, digest, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
 from pool_monitor.alerts.channels.text import cut, lines, subject
 from pool_monitor.alerts.delivery.notification import SENT, Outcome
-from pool_monitor.alerts.routing import Secret
 from pool_monitor.answers import Redactor, cleaned
 from pool_monitor.log import logger
 from pool_monitor.redaction import redact
@@ -56,8 +62,7 @@ class EmailSender:
 
     def __init__(self, email: Email) -> None:
         self._email = email
-        digest = hashlib.sha256(",".join(email.to).encode()).hexdigest()[:8]
-        self.where = f"{cut(email.host)}:{email.port} ({digest})"
+        self.where = f"{cut(email.host)}:{email.port} ({digest(','.join(email.to))})"
         self._side_thread = SideThread("alerts email")
         self._partly = _Partly()
 
@@ -116,11 +121,17 @@ class EmailSender:
     def _failed(self, error: Exception, attempt: _Attempt) -> Outcome:
         import aiosmtplib
 
-        cause = _certificate_error(error)
-        if cause is not None:
+        cause = system_error(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
         if isinstance(error, _Refused):
             return Outcome("refused", str(error))
+        if isinstance(error, Forbidden):
+            return Outcome("refused", f"its address {error}")
+        if isinstance(error, LookupTimeout):
+            return Outcome("retry", str(error))
+        if isinstance(error, Unreachable):
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(str(error))}"[:_REASON_MAX])
         if isinstance(error, ValueError):
             return Outcome("refused", "an address of the receiver is not valid")
         if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -131,8 +142,7 @@ class EmailSender:
         if isinstance(error, aiosmtplib.SMTPServerDisconnected):
             return Outcome("retry", "the server ended the connection", unsure=attempt.begun)
         if not attempt.connected and isinstance(error, OSError | aiosmtplib.SMTPConnectError):
-            reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            return Outcome("retry", f"cannot be connected to: {attempt.clean(_strerror(reason))}"[:_REASON_MAX])
+            return Outcome("retry", f"cannot be connected to: {attempt.clean(words(cause))}"[:_REASON_MAX])
         # A defect of ours or of a library, whose text may hold anything.
         return Outcome("retry", f"failed with {type(error).__name__}", unsure=attempt.begun)
 
@@ -168,16 +178,19 @@ class _Attempt:
         """Connect, begin TLS, log in."""
         from aiosmtplib import SMTP
 
-        email, login = self._email, await self._side_thread.run(self._login)
-        self._hide = Redactor((), (*(login or ()), *self._addresses))
+        email = self._email
+        login = await self._side_thread.run(lambda: [*map(value_of, email.login)])
+        self._hide = Redactor((), (*login, *self._addresses))
         implicit = email.tls == "implicit" or (email.tls is None and email.port == IMPLICIT_TLS_PORT)
+        context = await self._side_thread.run(_authorities) if implicit else None
+        connection = await connected_socket(email.host, email.port, STEP_S, self._side_thread)
         client = self._client = SMTP(
             hostname=email.host,
-            port=email.port,
+            sock=connection,
             use_tls=implicit,
             start_tls=False,
-            local_hostname=_own_name(),
-            tls_context=await self._side_thread.run(_authorities) if implicit else None,
+            local_hostname=_own_name(connection.getsockname()[0]),
+            tls_context=context,
             timeout=STEP_S,
         )
         await client.connect()
@@ -191,19 +204,13 @@ class _Attempt:
                 await client.ehlo()
             elif email.tls == "starttls":
                 raise _Refused("the server offers no STARTTLS")
-        if login is not None and not safe and not is_loopback(email.host):
+        if login and not safe and not is_loopback(email.host):
             raise _Refused("without TLS a password is never sent to another machine")
-        if login is not None:
+        if login:
             if not client.supports_extension("auth"):
                 raise _Refused("the server offers no log-in")
-            await client.login(*login)
-
-    def _login(self) -> tuple[str, str] | None:
-        email = self._email
-        if email.user_env is None:
-            return None
-        password = Secret(variable=email.password_env, file=email.password_file)
-        return value_of(Secret(variable=email.user_env)), value_of(password)
+            user, password = login
+            await client.login(user, password)
 
     @property
     def _addresses(self) -> Sequence[str]:
@@ -260,14 +267,15 @@ def message_of(notification: Notification, email: Email) -> bytes:
     """
     sender = email.sender or email.to[0]
     utf8 = not "".join((sender, *email.to)).isascii()
-    message = EmailMessage(policy=policy.SMTPUTF8 if utf8 else policy.SMTP)
+    message = EmailMessage(policy=_POLICY.clone(utf8=utf8))
     domain = sender.rpartition("@")[2]
     domain = domain if _DOMAIN.fullmatch(domain) else "pool-monitor.invalid"
-    thread = hashlib.sha256(f"{notification.receiver}\0{notification.group_key}".encode()).hexdigest()[:24]
+    group = f"{notification.receiver}\0{notification.group_key}".encode(errors="replace")
+    thread = hashlib.sha256(group).hexdigest()[:24]
     message["From"] = _address(sender)
     message["To"] = [_address(one) for one in email.to]
     message["Subject"] = subject(notification)
-    message["Date"] = format_datetime(datetime.fromtimestamp(notification.at, UTC))
+    message["Date"] = format_datetime(moment_of(notification.at))
     message["Message-ID"] = f"<{_PLAIN.sub('', notification.id)}@{domain}>"
     message["In-Reply-To"] = message["References"] = f"<{thread}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
@@ -275,6 +283,17 @@ def message_of(notification: Notification, email: Email) -> bytes:
     return message.as_bytes()
 
 
+def _policy() -> policy.EmailPolicy[EmailMessage]:
+    """As SMTP wants it. Python takes the headers that name other messages for text, and encodes a long name, which no
+    mail program then finds (https://github.com/python/cpython/issues/79986).
+    """
+    headers = HeaderRegistry()
+    for name in ("In-Reply-To", "References"):
+        headers.map_to_type(name, MessageIDHeader)  # type: ignore[arg-type] # it becomes a part of a header class
+    return policy.SMTP.clone(header_factory=headers)
+
+
+_POLICY = _policy()
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -297,28 +316,16 @@ def _masked(address: str) -> str:
     return f"{cut(user[:1])}***@{cut(domain, 60)}"
 
 
-def _own_name() -> str:
-    """How we introduce ourselves, without asking the network for a name."""
+def _own_name(address: str) -> str:
+    """How we introduce ourselves, without asking the network for a name: by the full name of the machine, or else by
+    the *address* that the connection has here (RFC 5321, 4.1.4). Many servers refuse a name without a domain.
+    """
     name = socket.gethostname()
-    return name if _DOMAIN.fullmatch(name) else "localhost"
+    if "." in name and not name.endswith(".localdomain") and _DOMAIN.fullmatch(name):
+        return name
+    return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"
 
 
 def _authorities() -> ssl.SSLContext:
     """The authorities that the machine trusts, or those of ``SSL_CERT_FILE``. Takes 40 ms."""
     return ssl.create_default_context()
-
-
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _strerror(error: BaseException) -> str:
-    """Return what the system says of an error. asyncio puts addresses into its text."""
-    if not isinstance(error, OSError):
-        return type(error).__name__
-    known = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
-    return known or type(error).__name__

@@ -6,13 +6,10 @@ httpcore is used without httpx's client, which would write each URL to the servi
 from __future__ import annotations
 
 import base64
-import logging
-import os
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -23,11 +20,14 @@ import httpcore
 import httpx
 
 from pool_monitor.alerts.channels.address_guard import Reach, url_problem
-from pool_monitor.alerts.channels.guarded_backend import Forbidden, GuardedBackend
-from pool_monitor.alerts.channels.secrets import SecretMissing, bare_origin, origin, seen, value_of
+from pool_monitor.alerts.channels.guarded_backend import GuardedBackend
+from pool_monitor.alerts.channels.judgement import EXCERPT_MAX, Answer, Judge, judged
+from pool_monitor.alerts.channels.reaching import Forbidden, LookupTimeout, system_error, words
+from pool_monitor.alerts.channels.secrets import SecretMissing, origin, seen, value_of
 from pool_monitor.alerts.channels.sender import SEND_S
-from pool_monitor.alerts.delivery.notification import SENT, Outcome, Result
-from pool_monitor.answers import Redactor, cleaned, excerpt, seconds_wanted
+from pool_monitor.alerts.channels.unlogged import unlogged
+from pool_monitor.alerts.delivery.notification import Outcome
+from pool_monitor.answers import Redactor, cleaned, excerpt
 from pool_monitor.side_thread import SideThread
 from pool_monitor.version import __version__
 
@@ -41,45 +41,12 @@ ANSWER_S = 5.0
 """How long the body of an answer may take. Its status says already what came of the attempt."""
 ANSWER_MAX = 4096
 """Most bytes that are read of the body of an answer."""
-EXCERPT_MAX = 256
-"""Most characters of an answer in a reason."""
-
-_BY_CLASS: Mapping[int, Result] = {2: "sent", 3: "refused", 4: "refused", 5: "retry"}
-_BY_STATUS: Mapping[int, Result] = {408: "retry", 410: "gone", 413: "too_large", 425: "retry", 429: "retry"}
-
-
 KEPT_S = 30.0
 """How long a connection is kept for the next message."""
 REASON_MAX = EXCERPT_MAX + 100
 """Most characters of a reason."""
-
-
-class Answer(NamedTuple):
-    """What a receiver answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    """By name in small letters."""
-    text: str = ""
-    """The beginning of the body, cleaned, without secrets."""
-
-
-Judge = Callable[[Answer, float], Outcome]
-"""Says what an answer means that arrived at a time, in seconds since the epoch."""
-
-
-def judged(answer: Answer, now: float) -> Outcome:
-    """Return what *answer* means for most receivers."""
-    status = answer.status
-    result = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, "refused")
-    if result == "sent":
-        return SENT
-    if 300 <= status < 400:
-        where = bare_origin(answer.headers.get("location", ""))
-        return Outcome("refused", f"answered {status}: moved{f' to {where}' if where else ''}, and is not followed")
-    reason = f"answered {status}{f': {answer.text[:EXCERPT_MAX]}' if answer.text else ''}"
-    wanted = seconds_wanted(answer.headers.get("retry-after"), now) if result == "retry" else None
-    return Outcome(result, reason, retry_after=wanted)
+_LOGGERS = ("httpcore.connection", "httpcore.http11")
+"""They log headers of an answer at DEBUG, which may repeat a secret."""
 
 
 class Message(NamedTuple):
@@ -117,10 +84,9 @@ class HttpClient:
         Returns within `SEND_S`. Raises only the cancellation.
         """
         attempt = _Attempt()
-        quiet = _SENDING.set(True)
         try:
             # The time limits of httpcore begin anew with every byte.
-            with anyio.fail_after(SEND_S):
+            with unlogged(*_LOGGERS), anyio.fail_after(SEND_S):
                 url, headers, key = await self._side_thread.run(self._secrets)
                 attempt.hide = Redactor([url], [*headers.values(), key])
                 self.where = origin(url)
@@ -139,8 +105,6 @@ class HttpClient:
         else:
             assert attempt.answer is not None
             outcome = judge(attempt.answer, time.time())
-        finally:
-            _SENDING.reset(quiet)
         return outcome._replace(reason=attempt.hide(cleaned(outcome.reason))[:REASON_MAX])
 
     def _secrets(self) -> tuple[str, Mapping[str, str], str]:
@@ -155,12 +119,8 @@ class HttpClient:
     async def _disconnect(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            quiet = _SENDING.set(True)
-            try:
-                with anyio.move_on_after(1.0):
-                    await pool.aclose()
-            finally:
-                _SENDING.reset(quiet)
+            with unlogged(*_LOGGERS), anyio.move_on_after(1.0):
+                await pool.aclose()
 
     async def _exchange(self, attempt: _Attempt, request: httpcore.Request) -> None:
         if self._pool is None:
@@ -181,22 +141,12 @@ class HttpClient:
             await response.aclose()
 
     async def _made_pool(self, *, secure: bool) -> httpcore.AsyncConnectionPool:
-        for name in ("httpcore.connection", "httpcore.http11"):
-            logging.getLogger(name).addFilter(_unless_sending)
         return httpcore.AsyncConnectionPool(
             ssl_context=await self._side_thread.run(_authorities) if secure else None,
             max_connections=1,
             keepalive_expiry=KEPT_S,
             network_backend=GuardedBackend(self._side_thread, self._reach),
         )
-
-
-_SENDING: ContextVar[bool] = ContextVar("pool_monitor sends a message", default=False)
-
-
-def _unless_sending(_record: logging.LogRecord) -> bool:
-    """Drop what httpcore logs at DEBUG of our requests: headers of an answer, which may repeat a secret."""
-    return not _SENDING.get()
 
 
 class _Attempt:
@@ -266,17 +216,19 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
     """Return what came of an attempt that *error* ended before there was an answer. *begun*: the receiver may have
     something of the request.
     """
-    cause = next((one for one in _causes(error) if isinstance(one, OSError) and one.strerror), None)
+    cause = system_error(error)
     if isinstance(error, Unsendable | SecretMissing):
         return Outcome("refused", str(error))
     if isinstance(error, Forbidden):
         return Outcome("refused", f"its address {error}")
+    if isinstance(error, LookupTimeout):
+        return Outcome("retry", str(error))
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Outcome("refused", f"its certificate is not valid: {cause.verify_message}")
     if isinstance(error, httpcore.TimeoutException) and not begun:
         return Outcome("retry", f"no connection within {CONNECT_S:g} s")
     if isinstance(error, httpcore.NetworkError) and not begun:
-        return Outcome("retry", f"cannot be connected to: {_words(cause)}")
+        return Outcome("retry", f"cannot be connected to: {words(cause)}")
     if isinstance(error, TimeoutError):
         return Outcome("retry", f"not done within {SEND_S:g} s", unsure=begun)
     if isinstance(error, httpcore.TimeoutException):
@@ -285,25 +237,6 @@ def unanswered(error: Exception, *, begun: bool) -> Outcome:
         return Outcome("retry", "the connection ended without an answer of HTTP", unsure=True)
     # A defect of ours or of a library, whose text may hold anything.
     return Outcome("retry", f"failed with {type(error).__name__}", unsure=begun)
-
-
-def _words(error: OSError | None) -> str:
-    """What the system says of an error, without the address."""
-    if error is None:
-        return "the connection failed"
-    known = error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError)
-    return os.strerror(error.errno or 0) if known else error.strerror or type(error).__name__
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        for one in error.args[:1]:
-            if isinstance(one, Exception):
-                yield from _causes(one)
-        if isinstance(error, ExceptionGroup):
-            yield from _causes(error.exceptions[0])
-        error = error.__cause__ or error.__context__
 
 
 @cache

@@ -22,9 +22,9 @@ class LogSender:
 
     async def send(self, notification: Notification) -> Outcome:
         """Log *notification*."""
-        for alert in notification.alerts[:LISTED]:
-            _log(alert, notification)
         listed = notification.alerts[:LISTED]
+        for alert in listed:
+            _log(alert, notification)
         firing = notification.firing - sum(alert.status == "firing" for alert in listed)
         resolved = notification.resolved + notification.firing - len(listed) - firing
         if firing or resolved or not listed:

@@ -48,18 +48,10 @@ def _secrets(channel: Channel) -> Iterator[Secret]:
         yield channel.url
     if isinstance(channel, Webhook | AlertmanagerApi):
         yield from (value for _, value in channel.headers)
-    if isinstance(channel, Webhook) and (key := key_of(channel)) is not None:
-        yield key
-    if isinstance(channel, Email) and channel.user_env is not None:
-        yield Secret(variable=channel.user_env)
-        yield Secret(variable=channel.password_env, file=channel.password_file)
-
-
-def key_of(webhook: Webhook) -> Secret | None:
-    """Return what signs the bodies of *webhook*, or what else its format needs; None: nothing does."""
-    if webhook.secret_env is None and webhook.secret_file is None:
-        return None
-    return Secret(variable=webhook.secret_env, file=webhook.secret_file)
+    if isinstance(channel, Webhook) and channel.key is not None:
+        yield channel.key
+    if isinstance(channel, Email):
+        yield from channel.login
 
 
 def _about_url(channel: Webhook | AlertmanagerApi, url: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from pool_monitor.alerts.routing import Secret
@@ -65,14 +66,20 @@ def _read(path: str) -> str:
 
 def origin(url: str) -> str:
     """Return what people may see of *url*: its scheme, host and port, and 8 hexadecimal digits of its SHA-256."""
-    digest = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{bare_origin(url) or 'a URL'} ({digest})"
+    return f"{bare_origin(url) or 'a URL'} ({digest(url)})"
 
 
-def seen(url: Secret) -> str:
-    """Return what people may see of a URL before it is used: its `origin`, or where it will be read. Reads no file."""
+def digest(text: str) -> str:
+    """Return 8 hexadecimal digits of the SHA-256 of *text*, by which people tell it from others that look alike."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+def seen(url: Secret, shown: Callable[[str], str] = origin) -> str:
+    """Return what people may see of a URL before it is used: what *shown* returns for it, or where it will be read.
+    Reads no file.
+    """
     try:
-        return f"the URL in {place_of(url)}" if url.file is not None else origin(value_of(url))
+        return f"the URL in {place_of(url)}" if url.file is not None else shown(value_of(url))
     except SecretMissing as error:
         return str(error)
 

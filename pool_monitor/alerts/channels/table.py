@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from pool_monitor.alerts.routing import AlertmanagerApi, AppriseChannel, Email, FileChannel, LogChannel, Webhook
 
@@ -23,6 +26,7 @@ def import_senders(receivers: Iterable[Receiver]) -> None:
     """Import what the senders of *receivers* need. It blocks, so do it in a thread, before an event loop needs one."""
     for receiver in receivers:
         sender_of(receiver)
+    anyio.run(anyio.sleep, 0.0)  # it imports what it needs when it is used first
 
 
 def _alertmanager(channel: AlertmanagerApi) -> Sender:
@@ -40,6 +44,8 @@ def _apprise(channel: AppriseChannel) -> Sender:
 def _email(channel: Email) -> Sender:
     from pool_monitor.alerts.channels.email import EmailSender
 
+    with suppress(ImportError):  # each attempt says that it is missing
+        import aiosmtplib  # noqa: F401 - the sender imports it when it is used
     return EmailSender(channel)
 
 

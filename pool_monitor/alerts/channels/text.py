@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from pool_monitor.alerts.catalogue import Unit
 from pool_monitor.alerts.channels.sparkline import known, sparkline
+from pool_monitor.alerts.delivery.notification import TEST
 from pool_monitor.alerts.quantity import FAMILIES, text_of
 from pool_monitor.answers import cleaned
 
@@ -27,6 +28,8 @@ LINE_MAX = 500
 def subject(notification: Notification) -> str:
     """Return one line: ``[FIRING 2, RESOLVED 1] FailingCalls critical: 12% of summarize fail (and 2 more)``."""
     counts = [f"{word} {count}" for word, count in _counts(notification) if count]
+    if notification.reason == TEST:
+        counts = ["TEST"]
     text = f"[{', '.join(counts) or notification.status.upper()}]"
     if notification.alerts:
         text += f" {headline(notification.alerts[0])}"
@@ -40,10 +43,20 @@ def subject(notification: Notification) -> str:
 
 
 def headline(alert: ToldAlert) -> str:
-    """Return what is wrong, in one line: ``FailingCalls critical: 12% of summarize fail``."""
-    said = cut(alert.summary) or _listed(_own_labels(alert))
-    name = cut(f"{alert.alertname} {alert.severity}".strip(), 120)
+    """Return what is wrong, in one line: ``FailingCalls critical: 12% of summarize fail``. The name comes with the
+    reason, if something else than the value is one: ``FailingCalls critical (no data)``.
+    """
+    said = cut(alert.summary) or ", ".join(filter(None, (own_labels(alert), measured(alert))))
+    why = f" ({cut(alert.reason.replace('_', ' '), 60)})" if alert.reason else ""
+    name = cut(f"{alert.alertname} {alert.severity}".strip(), 120) + why
     return f"{name}: {said}" if said else name
+
+
+def details(alert: ToldAlert) -> Iterator[str]:
+    """Yield what the headline does not say: the value, its course, since when, and what the alert is about."""
+    said = not cut(alert.summary)
+    found = ("" if said else measured(alert), trend(alert), times(alert), "" if said else own_labels(alert))
+    yield from filter(None, found)
 
 
 def lines(notification: Notification) -> Iterator[str]:
@@ -67,8 +80,8 @@ def lines(notification: Notification) -> Iterator[str]:
 def paragraph(alert: ToldAlert) -> Iterator[str]:
     """Yield the lines that tell one alert."""
     yield f"{alert.status.upper()}  {headline(alert)}"
-    details = (measured(alert), trend(alert), times(alert), _listed(_own_labels(alert)), *_notes(alert))
-    yield from (f"  {line}" for line in details if line)
+    for line in (*details(alert), *_notes(alert)):
+        yield f"  {line}"
 
 
 def measured(alert: ToldAlert) -> str:
@@ -79,17 +92,27 @@ def measured(alert: ToldAlert) -> str:
 
 
 def trend(alert: ToldAlert) -> str:
-    """Return the values up to now: ``▁▁▂▅█ from 1% to 12% in 1h``; empty: fewer than two are known."""
-    drawn, some = sparkline(alert.values), known(alert.values)
-    if not drawn or len(some) < 2:
+    """Return the values up to now: ``▁▁▂▅█ between 1% and 12% in 1h``; empty: none is known."""
+    some = known(alert.values)
+    if not some:
         return ""
+    low, high = quantity(min(some), alert.unit), quantity(max(some), alert.unit)
+    course = f"between {low} and {high}" if len(some) > 1 else low
     span = f" in {text_of(alert.values_s, 's')}" if alert.values_s > 0 else ""
-    return f"{drawn} from {quantity(min(some), alert.unit)} to {quantity(max(some), alert.unit)}{span}"
+    return f"{sparkline(alert.values)} {course}{span}"
+
+
+def annotations_of(alert: ToldAlert) -> dict[str, str]:
+    """Return what Alertmanager and its receivers read as annotations: those of the rule, and what else there is to say
+    of the alert. What the rule says under one of these names stays.
+    """
+    said = {"summary": alert.summary, "runbook": alert.runbook, "sparkline": trend(alert)}
+    return {name: text for name, text in sorted({**said, **alert.annotations}.items()) if text}
 
 
 def own_labels(alert: ToldAlert) -> str:
     """Return what tells it from others of its rule: ``pool=text operation=chat``."""
-    return _listed(_own_labels(alert))
+    return _listed({name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")})
 
 
 def times(alert: ToldAlert) -> str:
@@ -121,8 +144,6 @@ def cut(text: str, most: int = LINE_MAX) -> str:
 
 
 def _notes(alert: ToldAlert) -> Iterator[str]:
-    if alert.reason:
-        yield f"reason: {cut(alert.reason.replace('_', ' '))}"
     if alert.delayed:
         yield "This message was delayed: it began and ended before it could be told."
     if alert.flapping:
@@ -134,10 +155,6 @@ def _notes(alert: ToldAlert) -> Iterator[str]:
     for name, text in alert.annotations.items():
         if name not in ("summary", "runbook"):
             yield f"{cut(name, 100)}: {cut(text)}"
-
-
-def _own_labels(alert: ToldAlert) -> dict[str, str]:
-    return {name: value for name, value in alert.labels.items() if name not in ("severity", "alertname")}
 
 
 def _listed(labels: dict[str, str]) -> str:

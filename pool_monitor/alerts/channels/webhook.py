@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.channels.formats import FORMATS
 from pool_monitor.alerts.channels.http import HttpClient, Message
-from pool_monitor.alerts.channels.precautions import key_of
 from pool_monitor.alerts.channels.signature import signed
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ class WebhookSender:
 
     def __init__(self, webhook: Webhook) -> None:
         self._format = FORMATS[webhook.format]
-        self._client = HttpClient(webhook.url, webhook.headers, key_of(webhook))
+        self._client = HttpClient(webhook.url, webhook.headers, webhook.key)
 
     @property
     def where(self) -> str:

@@ -9,9 +9,8 @@ from typing import Literal
 from pool_monitor.alerts.delivery.agenda import Agenda
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
+from pool_monitor.alerts.delivery.messages import AT_ONCE
 from pool_monitor.alerts.delivery.notification import Notification
-
-_AT_ONCE = 20  # members between two steps: below a millisecond
 
 
 class Aftermath:
@@ -31,7 +30,7 @@ class Aftermath:
     def arriving(self, notification: Notification, at: float) -> Iterator[None]:
         """The receiver has it. In steps: until the last one, the attempt is under way."""
         for number, group in enumerate(self._ledger.waiting_for(notification.id)):
-            if number % _AT_ONCE == _AT_ONCE - 1:
+            if number % AT_ONCE == AT_ONCE - 1:
                 yield
             if group.waiting == notification.id:  # it may have been given up meanwhile
                 group.arrived(notification.at, at)
@@ -43,7 +42,7 @@ class Aftermath:
     def failing(self, notification: Notification, *, unsure: bool) -> Iterator[None]:
         """An attempt has failed. In steps, as `arriving`."""
         for number, group in enumerate(self._ledger.waiting_for(notification.id) if unsure else ()):
-            if number % _AT_ONCE == _AT_ONCE - 1:
+            if number % AT_ONCE == AT_ONCE - 1:
                 yield
             if group.waiting == notification.id:
                 group.maybe_no = group.made_no
@@ -82,7 +81,7 @@ class Aftermath:
             if self._ledger.group(group.number) is group:
                 if what == "parked":
                     for fingerprint, member in list(self._ledger.members_of(group).items()):
-                        if member.fire_no > 0 if member.end is None else not member.heard(group):
+                        if member.fire_no > 0 if member.end is None else member.owed(group):
                             fall_back(group, fingerprint, reason)
                             yield
                 else:
@@ -99,7 +98,7 @@ class Aftermath:
             elif given_up and max(member.fire_no, member.end_no) > group.arrived_no:
                 member.unsay(group)
                 self._ledger.set_member(group, fingerprint, member)
-            if number % _AT_ONCE == 0:
+            if number % AT_ONCE == 0:
                 yield
         if not self._ledger.members_of(group):
             self._agenda.forget(group)

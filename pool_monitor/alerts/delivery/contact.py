@@ -94,7 +94,7 @@ class Contact(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lost: int = 0
     """Notifications that were given up."""
     config: str = ""
-    """Names the configuration of a receiver that is gone: it stays gone until this is another."""
+    """Names its configuration: one that is gone stays gone until this is another. Empty: not known yet."""
 
     def next_at(self, at: float) -> float | None:
         """Return when it is tried again, seen from *at*; None: it is not, or nothing is in the way."""
@@ -124,7 +124,7 @@ class Contact(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def changed(self) -> Contact:
         """Return the contact as it is when everything may be tried at once."""
-        return self._replaced("changed", failures=0, blocked_until=0.0, open_s=0.0, probe_at=0.0, config="")
+        return self._replaced("changed", failures=0, blocked_until=0.0, open_s=0.0, probe_at=0.0)
 
     def clamped(self, at: float) -> Contact:
         """Return the same, without pauses that cannot be, because the clock was ahead when they began."""

@@ -14,7 +14,7 @@ import msgspec
 from pool_monitor.alerts.delivery.accounts import Accounts
 from pool_monitor.alerts.delivery.contact import ReceiverPhase
 from pool_monitor.alerts.delivery.courier import Courier
-from pool_monitor.alerts.delivery.notification import Notification, Outcome, ToldAlert
+from pool_monitor.alerts.delivery.notification import TEST, Notification, Outcome, ToldAlert
 from pool_monitor.alerts.delivery.outbox import Debt
 from pool_monitor.alerts.delivery.senders import Senders
 from pool_monitor.alerts.delivery.targets import Routing
@@ -59,7 +59,7 @@ class Delivery:
         self._senders.use(routing.receivers)
         for name, receiver in routing.receivers.items():
             self._accounts.outbox.configured(name, _named(receiver), at)
-        self._accounts.use(routing, at, {*self._senders.names()})
+        self._accounts.use(routing, {*self._senders.names()})
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]]) -> list[str]:
         """Take over what a state file has. Returns what cannot be used, in words."""
@@ -243,11 +243,12 @@ class Delivery:
 
 
 def _named(receiver: msgspec.Struct) -> str:
-    """Name the configuration of a receiver. So short, that it says nothing of a secret in it."""
+    """Name the configuration of a receiver. The name is too short to say anything of a secret in it."""
     return hashlib.sha256(msgspec.json.encode(receiver)).hexdigest()[:8]
 
 
 def _test(receiver: str, service: str, at: float) -> Notification:
+    summary = f"This is a test of the receiver {receiver}. Nothing is wrong."
     alert = ToldAlert(
         alertname="Test",
         labels={"severity": "info"},
@@ -256,14 +257,15 @@ def _test(receiver: str, service: str, at: float) -> Notification:
         severity="info",
         starts_at=at,
         ends_at=at,
-        summary=f"This is a test of the receiver {receiver}. Nothing is wrong.",
+        summary=summary,
+        annotations={"summary": summary},
     )
     return Notification(
         id=f"msg_{secrets.token_hex(12)}",
         receiver=receiver,
         group_key='{}:{alertname="Test"}',
         group_labels={"alertname": "Test"},
-        reason="test",
+        reason=TEST,
         status="resolved",
         alerts=(alert,),
         firing=0,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from pool_monitor.alerts.delivery.members import suppressed_by
 from pool_monitor.alerts.delivery.targets import Routing, Target
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
-from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.snapshot import AlertView
 
@@ -165,9 +165,7 @@ def _duration(seconds: float) -> str:
 
 def _is_quiet(view: AlertView, target: Target, at: float) -> bool:
     """Whether an alert that nobody acknowledged is not told further for now."""
-    if view.acknowledged or view.silenced or view.inhibited or view.muted:
-        return True
-    return bool(target.options.mute) and is_muted(target.options.mute, local_time(at))
+    return view.acknowledged or bool(suppressed_by(view, muted=target.options.muted(at)))
 
 
 def _group(target: Target) -> _Group:

@@ -8,7 +8,6 @@ from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.members import Member, suppressed_by
 from pool_monitor.alerts.delivery.rate_limit import RateLimits
-from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.snapshot import AlertView, ToldView
 
 TOLD_MAX = 8
@@ -24,17 +23,16 @@ class Knowledge:
     def told(self, view: AlertView, at: float) -> tuple[ToldView, ...]:
         """Return what each receiver knows of an alert, and why it is told nothing now. At most `TOLD_MAX`."""
         found = list(self._ledger.of(view.fingerprint))[:TOLD_MAX]
-        return tuple(_told(*one, view, self._limits, self._aftermath, at) for one in found)
+        return tuple(self._told(group, member, view, at) for group, member in found)
 
     def escalated_at(self, fingerprint: str) -> float | None:
         """Return when another receiver was first owed an alert because nobody had acknowledged it; None: none is."""
         times = (member.owed_at for group, member in self._ledger.of(fingerprint) if group.cause == ESCALATED)
         return min((time for time in times if time is not None), default=None)
 
-    def receivers(self) -> dict[str, int]:
-        """Return the receivers that have groups, and how many of these the rate limit holds back."""
-        names = {group.receiver for group in self._ledger.each_group()}
-        return {name: self._limits.held_back(name) for name in names}
+    def receivers(self) -> set[str]:
+        """Return the receivers that have groups."""
+        return {group.receiver for group in self._ledger.each_group()}
 
     def held_back(self, receiver: str) -> int:
         """Return the number of groups of *receiver* that the rate limit holds back."""
@@ -44,22 +42,18 @@ class Knowledge:
         """Return when the rate limit may let something go that it holds back; None: not known."""
         return self._limits.until(receiver)
 
-
-def _told(
-    group: Group, member: Member, view: AlertView, limits: RateLimits, aftermath: Aftermath, at: float
-) -> ToldView:
-    """Return what the receiver of *group* knows of the alert *view*, and why it is told nothing now."""
-    name = group.receiver
-    if view.flapping and member.said_flapping:
-        return ToldView(receiver=name, status="flapping", at=group.told_at)
-    if member.up_to_date(group):
-        return ToldView(receiver=name, status="told", at=group.told_at)
-    if group.waiting and member.stated_no > group.arrived_no:
-        reason = aftermath.why_parked(group.waiting)
-        return ToldView(receiver=name, status="owed" if reason is None else "parked", reason=reason or "")
-    muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
-    if member.end is None and (why := suppressed_by(view, muted=muted)):
-        return ToldView(receiver=name, status=why)
-    if group.held:
-        return ToldView(receiver=name, status="held_back", at=limits.until(name))
-    return ToldView(receiver=name, status="waiting", at=group.flush_at)
+    def _told(self, group: Group, member: Member, view: AlertView, at: float) -> ToldView:
+        """Return what the receiver of *group* knows of the alert *view*, and why it is told nothing now."""
+        name = group.receiver
+        if view.flapping and member.said_flapping:
+            return ToldView(receiver=name, status="flapping", at=group.told_at)
+        if member.up_to_date(group):
+            return ToldView(receiver=name, status="told", at=group.told_at)
+        if group.waiting and member.stated_no > group.arrived_no:
+            reason = self._aftermath.why_parked(group.waiting)
+            return ToldView(receiver=name, status="owed" if reason is None else "parked", reason=reason or "")
+        if member.end is None and (why := suppressed_by(view, muted=group.options.muted(at))):
+            return ToldView(receiver=name, status=why)
+        if group.held:
+            return ToldView(receiver=name, status="held_back", at=self._limits.until(name))
+        return ToldView(receiver=name, status="waiting", at=group.flush_at)

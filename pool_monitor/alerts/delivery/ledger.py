@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.members import Member
 from pool_monitor.alerts.delivery.targets import Target
-from pool_monitor.alerts.saved_rows import SavedRows
+from pool_monitor.alerts.saved_rows import SavedRows, left_out
 
 MEMBERS_MAX = 30_000
 """Most members of all groups together. There are not more groups than members. With texts of usual length they take
@@ -25,9 +26,8 @@ class Ledger:
         self._members: dict[int, dict[str, Member]] = {}
         self._groups: defaultdict[str, dict[int, None]] = defaultdict(dict)  # by fingerprint; a dict keeps the order
         self._waiting: defaultdict[str, dict[int, None]] = defaultdict(dict)
-        self._owed: defaultdict[str, dict[str, bool]] = defaultdict(
-            dict
-        )  # by receiver: ids, and whether it is a digest
+        # By receiver: the ids of notifications, and whether each is a digest.
+        self._owed: defaultdict[str, dict[str, bool]] = defaultdict(dict)
         self._number = 0
 
     # -- groups
@@ -127,29 +127,34 @@ class Ledger:
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]]) -> list[str]:
         """Take over the rows of a state file, into an empty ledger. Returns what cannot be used, in words."""
-        unusable = [("group", key) for key in self.groups.restore(rows.get("groups", {}), _check_group)]
+        groups = self.groups.restore(rows.get("groups", {}), _check_group)
         for group in list(self.groups.values()):
             if (group.receiver, group.key) in self._numbers:
                 self.groups.pop(str(group.number))
-                unusable.append(("group", group.key))
+                groups.append(str(group.number))
                 continue
             self._know(group)
             self._number = max(self._number, group.number)
             if group.waiting:
                 self._now_waiting(group)
-        unusable += [("member of a group", key) for key in self.members.restore(rows.get("told", {}), _check_member)]
+        members = self.members.restore(rows.get("told", {}), _check_member)
         for key, member in list(self.members.items()):
             number, _, fingerprint = key.partition("/")
             found = self._by_number.get(int(number))
             if found is None:
                 self.members.pop(key)
-                unusable.append(("member of a group", key))
+                members.append(key)
                 continue
+            # No notification states it that was not made: else its end would be told again and again, or never.
+            member.fire_no = min(member.fire_no, found.made_no)
+            member.end_no = member.end_no if member.end_no <= found.made_no else 0
             self._members[found.number][fingerprint] = member
             self._groups[fingerprint][found.number] = None
-        for kind, key in unusable:
-            (self.groups if kind == "group" else self.members).forget(key)
-        return [f"the saved {kind} {key!r:.100} is left out: it is damaged" for kind, key in unusable]
+        for key in groups:
+            self.groups.forget(key)
+        for key in members:
+            self.members.forget(key)
+        return [*left_out("group", groups), *left_out("member of a group", members)]
 
     def _know(self, group: Group) -> None:
         self._by_number[group.number], self._members[group.number] = group, {}
@@ -170,8 +175,11 @@ class Ledger:
                 del self._owed[group.receiver]
 
 
+_NUMBER = re.compile("[1-9][0-9]{0,15}", re.ASCII)
+
+
 def _check_group(key: str, group: Group) -> None:
-    if not (key == str(group.number) and group.number > 0 and 1 <= group.arrived_no <= group.made_no):
+    if not (_NUMBER.fullmatch(key) and key == str(group.number) and 1 <= group.arrived_no <= group.made_no):
         raise ValueError(key)
     if not group.arrived_no <= group.maybe_no <= group.made_no:
         group.maybe_no = group.made_no if group.maybe_no > group.made_no else group.arrived_no
@@ -179,7 +187,7 @@ def _check_group(key: str, group: Group) -> None:
 
 def _check_member(key: str, member: Member) -> None:
     number, _, fingerprint = key.partition("/")
-    if not (number.isascii() and number.isdigit() and len(fingerprint) == 16):
+    if not (_NUMBER.fullmatch(number) and len(fingerprint) == 16):
         raise ValueError(key)
     if member.fire_no < 0 or member.end_no < 0:
         raise ValueError(key)

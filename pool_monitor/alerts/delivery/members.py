@@ -52,6 +52,8 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
     """Whether the latest notification says that it flaps."""
     owed_at: float | None = None
     """When it was first stated, or held back by the rate limit: since then the receiver is owed the truth about it."""
+    passed_on: bool = False
+    """Whether the fallbacks of the receiver know of it. They hear the end as members of groups of their own."""
 
     def known(self, group: Group) -> bool:
         """Whether the receiver has been told that it fires, and not that it ended."""
@@ -86,7 +88,7 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
         self.severity = severity
         if self.end is None:
             return
-        self.end, self.starts_at = None, starts_at
+        self.end, self.starts_at, self.passed_on = None, starts_at, False
         if self.end_no:
             # A notification states that it ended: whatever becomes of that, it has to be told that it fires.
             self.maybe, self.fire_no = self.maybe or self.fire_no > 0, 0
@@ -117,7 +119,7 @@ class Member(Struct, kw_only=True, omit_defaults=True, gc=False):
 
     def state_end(self, group: Group, number: int) -> None:
         """The notification *number* states that it ended."""
-        if not 0 < self.end_no <= group.arrived_no:
+        if not self.end_known(group):
             self.end_no = number
 
     def unsay(self, group: Group) -> None:

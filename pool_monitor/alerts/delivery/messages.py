@@ -174,8 +174,7 @@ def _flapping_words(view: AlertView) -> str:
 
 def _ended(group: Group, fingerprint: str, member: Member, view: AlertView | None) -> ToldAlert:
     """The engine may have forgotten the alert, or may have a new life of it."""
-    end = member.end
-    still = view is not None and view.state == "resolved"
+    end, still = member.end, view if view is not None and view.state == "resolved" else None
     return ToldAlert(
         alertname=member.alert,
         labels={**member.labels, "severity": member.severity},
@@ -185,14 +184,14 @@ def _ended(group: Group, fingerprint: str, member: Member, view: AlertView | Non
         starts_at=member.starts_at,
         ends_at=None if end is None else end.at,
         summary="" if end is None else end.summary,
-        runbook=view.runbook if still and view is not None else "",
-        annotations=view.annotations if still and view is not None else {},
+        runbook="" if still is None else still.runbook,
+        annotations={} if still is None else still.annotations,
         value=None if end is None else end.value,
         value_text="" if end is None else end.value_text,
-        unit=view.unit if view is not None else "",
-        limit=view.limit if view is not None else None,
+        unit="" if view is None else view.unit,
+        limit=None if view is None else view.limit,
         reason="" if end is None else end.reason,
         delayed=end is not None and (member.fire_no > group.arrived_no or not member.heard(group)),
-        values=view.values if still and view is not None else (),
-        values_s=view.values_s if still and view is not None else 0.0,
+        values=() if still is None else still.values,
+        values_s=0.0 if still is None else still.values_s,
     )

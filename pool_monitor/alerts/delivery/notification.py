@@ -17,6 +17,8 @@ Result = Literal["sent", "retry", "refused", "gone", "too_large"]
 - ``too_large``: a smaller message may be accepted.
 """
 
+TEST = "test"
+"""The reason of a message that a person asked for to see whether it arrives."""
 ALERTS_MAX = 100
 """Most alerts that a notification lists. It counts all of them."""
 
@@ -66,7 +68,7 @@ class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     group_labels: dict[str, str]
     reason: str
     """Why it is told now: first notification, new alerts added, some alerts resolved, all alerts resolved, repeat
-    interval elapsed (Alertmanager's words), level changed, flapping, escalated, fallback, route changed, digest."""
+    interval elapsed (Alertmanager's words), level changed, flapping, escalated, fallback, digest, test."""
     status: Status
     """firing: at least one of its alerts fires."""
     alerts: tuple[ToldAlert, ...]

@@ -25,7 +25,6 @@ from pool_monitor.alerts.delivery.reasons import counts_of, reason_of, unsaid
 from pool_monitor.alerts.delivery.reconciliation import end, join, reconcile
 from pool_monitor.alerts.delivery.targets import Routing, Target, targets_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES
-from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.snapshot import AlertTransition
 
 Rows = Mapping[str, Mapping[str, bytes | None]]
@@ -51,7 +50,7 @@ class Notifier:
         """Whether `reconciling` has something to do: at the start, after new routes, and while there is no room."""
         self._postponed = False  # whether a part of that waits until a notification has arrived
 
-    def use(self, routing: Routing, at: float) -> None:  # noqa: ARG002
+    def use(self, routing: Routing) -> None:
         """Tell by *routing* from now on. What follows for the groups is the work of `reconciling`."""
         self.unreconciled = self.unreconciled or routing != self._routing
         self._routing = routing
@@ -129,7 +128,7 @@ class Notifier:
     # -- what the courier says; each is O(groups of the notification), and may be called at any time. `arriving` and
     #    `failing` are in steps.
 
-    def sending(self, notification: Notification, at: float) -> None:  # noqa: ARG002
+    def sending(self, notification: Notification) -> None:
         """An attempt begins. Until the last step of `arriving` or `failing`, no newer notification is made for its
         groups.
         """
@@ -146,11 +145,11 @@ class Notifier:
         """
         yield from self._aftermath.failing(notification, unsure=unsure)
 
-    def parked(self, notification: Notification, reason: str, at: float) -> None:  # noqa: ARG002
+    def parked(self, notification: Notification, reason: str) -> None:
         """The receiver refuses it (after `failing`), or cannot be reached for long: its fallbacks are told."""
         self._aftermath.parked(notification, reason)
 
-    def lost(self, notification: Notification, reason: str, at: float) -> None:  # noqa: ARG002
+    def lost(self, notification: Notification) -> None:
         """It was given up and is not in the outbox any more. What is still true is told anew at the group's next time;
         ends that it had are not owed any more.
         """
@@ -271,13 +270,16 @@ class Notifier:
 
     def _fall_back(self, at: float, group: Group, fingerprint: str, reason: str) -> None:
         member = self._ledger.members_of(group).get(fingerprint)
-        for target in () if member is None else fallbacks_of(self._routing, group.target, reason):
-            assert member is not None
+        if member is None or (member.end is not None and member.passed_on):
+            return
+        for target in fallbacks_of(self._routing, group.target, reason):
             if member.end is None:
                 self.join(fingerprint, target, at)
             elif not any(there.receiver == target.receiver for there, _ in self._ledger.of(fingerprint)):
                 unheard = msgspec.structs.replace(member.unheard(), end=member.end, owed_at=at)
                 self._join(fingerprint, unheard, target, at)
+            member.passed_on = True
+        self._ledger.set_member(group, fingerprint, member)
 
     # -- telling
 
@@ -290,7 +292,7 @@ class Notifier:
         if self._agenda.blocks(group):
             return
         truths: list[Truth] = []
-        muted = bool(group.options.mute) and is_muted(group.options.mute, local_time(at))
+        muted = group.options.muted(at)
         for number, (fingerprint, member) in enumerate(list(self._ledger.members_of(group).items()), 1):
             truth = truth_of(fingerprint, member, look(fingerprint), muted=muted)
             if member.forget(suppressed=truth.status == "suppressed", flapping=truth.flapping):

@@ -16,7 +16,7 @@ from msgspec import Struct
 from pool_monitor.alerts.delivery.contact import BACKOFF_MAX_S, Contact, ReceiverPhase
 from pool_monitor.alerts.delivery.notification import Notification, Outcome
 from pool_monitor.alerts.delivery.shrinking import smaller
-from pool_monitor.alerts.saved_rows import SavedRows
+from pool_monitor.alerts.saved_rows import SavedRows, left_out
 
 WAITING_MAX = 10_000
 """Most notifications in the outbox."""
@@ -29,6 +29,8 @@ EXPIRES_S, PAGE_EXPIRES_S = 24 * 3600.0, 72 * 3600.0
 UNREACHABLE_S = 300.0
 """Age at which the fallbacks are told of a notification whose receiver cannot be reached. For a page it is 0: they are
 told as soon as the breaker is open."""
+PAGE_PAUSED_S = 30.0
+"""Age that a page may reach while its receiver wants to be left alone. If it would be older, the fallbacks are told."""
 
 Place = Literal["new", "again", "parked"]
 
@@ -306,9 +308,11 @@ class Outbox:
         """
         saved = rows.get("outbox", {})
         fitting = dict(sorted(saved.items(), key=lambda row: len(row[1]))[:WAITING_MAX])
-        refused = [f"the notification {key[:100]!r}" for key in self._rows.restore(fitting, _check)]
-        refused += [f"the receiver {key[:100]!r}" for key in self._contacts.restore(rows.get("receivers", {}))]
-        for key in saved.keys() - fitting.keys():
+        refused = left_out("notification", self._rows.restore(fitting, _check))
+        refused += left_out("receiver", self._contacts.restore(rows.get("receivers", {})))
+        too_many = saved.keys() - fitting.keys()
+        refused += left_out("notification", too_many, "there are too many")
+        for key in too_many:
             self._rows.forget(key)
         for name, contact in list(self._contacts.items()):
             self._contacts[name] = contact.clamped(at)
@@ -348,7 +352,7 @@ class Outbox:
         notification was tried.
         """
         contact, line, found = self.contact(receiver), self._lines.get(receiver), []
-        every = contact.state in (ReceiverPhase.GONE, ReceiverPhase.OPEN)
+        every = contact.state in (ReceiverPhase.GONE, ReceiverPhase.OPEN, ReceiverPhase.PAUSED)
         for key in list(line.keys()) if every and line is not None else failed:
             waiting = self._rows.get(key)
             if waiting is not None and not waiting.passed_on and self._unreachable(waiting, contact, at):
@@ -360,6 +364,9 @@ class Outbox:
         """Whether fallbacks have to be told of *waiting*."""
         if contact.state is ReceiverPhase.OPEN:
             return waiting.notification.page or at >= waiting.since + UNREACHABLE_S
+        if contact.state is ReceiverPhase.PAUSED:
+            longest = PAGE_PAUSED_S if waiting.notification.page else UNREACHABLE_S
+            return contact.blocked_until >= waiting.since + longest
         return waiting.place == "parked" or contact.state is ReceiverPhase.GONE
 
     def _all_again(self, receiver: str, at: float) -> None:

@@ -16,18 +16,6 @@ ROUTE_CHANGED, STATE_LOST = "route_changed", "state_lost"
 """Why an alert ends for a receiver: no route leads to it any more; nothing is known of the alert any more."""
 
 
-class Want:
-    """Which groups one alert has to be in by *routing*: those for its severity now, and for each severity with which it
-    joined a group. So who was told that it fires hears of it until its end, and the same routes change nothing.
-    """
-
-    def __init__(self, routing: Routing, alert: Alert, joined_as: Iterable[str]) -> None:
-        self.targets: dict[tuple[str, str], tuple[Target, str]] = {}
-        for severity in dict.fromkeys((alert.severity, *joined_as)):
-            for target in targets_of(routing, alert.alert, {**alert.labels, "severity": severity}):
-                self.targets.setdefault((target.receiver, target.group_key), (target, severity))
-
-
 class Changed(NamedTuple):
     """What became of one alert."""
 
@@ -65,11 +53,11 @@ def reconcile(ledger: Ledger, routing: Routing, alerts: Iterable[Alert], at: flo
 def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed:
     fingerprint, changed = alert.fingerprint, list[Group]()
     placed = [(group, member) for group, member in ledger.of(fingerprint) if not group.cause and _is_placed(member)]
-    wanted = Want(routing, alert, [member.joined_as for _, member in placed]).targets
+    wanted = _wanted(routing, alert, [member.joined_as for _, member in placed])
     surplus = [(group, member) for group, member in placed if (group.receiver, group.key) not in wanted]
     receivers = {receiver for receiver, _ in wanted}
     staying = {group.receiver for group, _ in surplus if group.waiting and group.receiver in receivers}
-    for target, severity in wanted.values():
+    for target, severities in wanted.values():
         group = ledger.find(target.receiver, target.group_key)
         member = None if group is None else ledger.members_of(group).get(fingerprint)
         if group is not None and group.options != target.options:
@@ -77,6 +65,9 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
             group.clamp(at)
             ledger.keep(group)
             changed.append(group)
+        if member is not None and group is not None and member.joined_as not in severities and _is_placed(member):
+            member.joined_as = severities[0]
+            ledger.set_member(group, fingerprint, member)
         if (member is not None and _is_placed(member)) or target.receiver in staying:
             if group is not None and member is not None and member.end is not None:
                 changed.append(_go_on(ledger, group, fingerprint, member))
@@ -84,8 +75,10 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
         donor = next((one for one in surplus if one[0].receiver == target.receiver), None)
         if donor is not None:
             surplus.remove(donor)
+            if donor[1].joined_as not in severities:
+                donor[1].joined_as = severities[0]
             changed.append(_move(ledger, donor, fingerprint, target, at))
-        elif (joined := join(ledger, fingerprint, alert_member(alert, severity), target, at)) is not None:
+        elif (joined := join(ledger, fingerprint, _member(alert, severities[0]), target, at)) is not None:
             changed.append(joined)
     for group, member in surplus:
         if group.receiver not in receivers and member.end is None:
@@ -95,12 +88,26 @@ def _place(ledger: Ledger, routing: Routing, alert: Alert, at: float) -> Changed
     return Changed(tuple(changed), postponed=bool(staying))
 
 
+def _wanted(
+    routing: Routing, alert: Alert, joined_as: Iterable[str]
+) -> dict[tuple[str, str], tuple[Target, list[str]]]:
+    """Return which groups one alert has to be in, by receiver and group key, each with the severities that lead there:
+    those for its severity now, which is the first, and for each severity with which it joined a group. So who was told
+    that it fires hears of it until its end, and the same routes change nothing.
+    """
+    found: dict[tuple[str, str], tuple[Target, list[str]]] = {}
+    for severity in dict.fromkeys((alert.severity, *joined_as)):
+        for target in targets_of(routing, alert.alert, {**alert.labels, "severity": severity}):
+            found.setdefault((target.receiver, target.group_key), (target, []))[1].append(severity)
+    return found
+
+
 def _is_placed(member: Member) -> bool:
     """Whether *member* fires for its receiver, or would if the routes had not changed: that was not said yet."""
     return member.end is None or (member.end.reason == ROUTE_CHANGED and member.end_no == 0)
 
 
-def alert_member(alert: Alert, joined_as: str) -> Member:
+def _member(alert: Alert, joined_as: str) -> Member:
     """Return *alert* as a member that nobody was told of."""
     return Member(
         alert=alert.alert,

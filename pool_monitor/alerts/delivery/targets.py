@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pool_monitor.alerts.overlays.mute import is_muted, local_time
 from pool_monitor.alerts.pattern import LabelMatch
 from pool_monitor.alerts.routing import LOG, AlertmanagerApi, Receiver, Route
 from pool_monitor.alerts.rule import Matcher, MuteTime
@@ -28,6 +29,10 @@ class GroupOptions(NamedTuple):
     mute: tuple[MuteTime, ...] = ()
     prompt: bool = False
     """Whether a change is told when it happens, and not at the group's next time."""
+
+    def muted(self, at: float) -> bool:
+        """Whether a mute time lasts *at* this time, seconds since the epoch."""
+        return bool(self.mute) and is_muted(self.mute, local_time(at))
 
 
 _DEFAULTS = GroupOptions()

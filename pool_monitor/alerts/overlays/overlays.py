@@ -14,7 +14,7 @@ from pool_monitor.alerts.overlays.mute import local_time
 from pool_monitor.alerts.overlays.silences import Silences
 from pool_monitor.alerts.overlays.views import Covers, Texts, covered, laying, no_texts, view_of
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
-from pool_monitor.alerts.saved_rows import SavedRows
+from pool_monitor.alerts.saved_rows import SavedRows, left_out
 from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot import Acknowledgement, AlertTransition, AlertView, SilenceView
 
@@ -194,8 +194,4 @@ class Overlays:
             "acknowledgement": self._acknowledgements.restore(rows.get("acknowledgements", {}), active),
             "flap score": self._flapping.restore(rows.get("flapping", {})),
         }
-        return [
-            f"the saved {noun} {key!r:.100} is left out: it is damaged"
-            for noun, keys in unusable.items()
-            for key in keys
-        ]
+        return [line for noun, keys in unusable.items() for line in left_out(noun, keys)]

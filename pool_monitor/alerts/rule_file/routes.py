@@ -80,6 +80,7 @@ _URL_KEYS = (
     Entry("url_env", ENVIRONMENT, "The environment variable that has the URL."),
     Entry("url_file", SECRET_FILE, "The file that has the URL. It is read for each message."),
 )
+_URL_NAMES = tuple(key.name for key in _URL_KEYS)
 _HEADERS_KEY = Entry("headers", HEADERS, "More headers; a value is a text, `{env: NAME}` or `{file: PATH}`.")
 
 
@@ -121,7 +122,7 @@ WEBHOOK = Section(
         _HEADERS_KEY,
     ),
     _webhook,
-    one_of=("url", "url_env", "url_file"),
+    one_of=_URL_NAMES,
     kinds="webhook",
     secret=True,
 )
@@ -130,7 +131,7 @@ ALERTMANAGER = Section(
     "a running Alertmanager",
     (*_URL_KEYS, _HEADERS_KEY),
     lambda fields: AlertmanagerApi(url=_secret_url(fields), headers=fields.get("headers", ())),
-    one_of=("url", "url_env", "url_file"),
+    one_of=_URL_NAMES,
     kinds="receiver of this kind",
     secret=True,
 )
@@ -200,7 +201,7 @@ APPRISE = Section(
         *_URL_KEYS[1:],
     ),
     lambda fields: AppriseChannel(url=_secret_url(fields)),
-    one_of=tuple(key.name for key in _URL_KEYS),
+    one_of=_URL_NAMES,
     kinds="receiver of this kind",
     secret=True,
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
+from pool_monitor.alerts.delivery.digest import DIGEST
+from pool_monitor.alerts.delivery.escalation import ESCALATED, FALLBACK
 from pool_monitor.alerts.delivery.notification import Status
+from pool_monitor.alerts.delivery.reasons import ALL_RESOLVED, FIRST, FLAPPING, LEVEL, NEW, REPEAT, SOME_RESOLVED
 from pool_monitor.alerts.rehearsal import Upshot
 from pool_monitor.alerts.rule_file.fields import Entry, Fields, ListOf, Section, Text
 from pool_monitor.alerts.rule_file.nodes import ScalarNode
@@ -13,19 +16,7 @@ from pool_monitor.alerts.rule_tests.faults import WITHOUT_ANSWER, answered, brok
 from pool_monitor.alerts.rule_tests.notation import LABELS, MANY, MOMENT, SECONDS, TEXTS
 from pool_monitor.alerts.rule_tests.suite import ExpectedNotification, ExpectedQuiet, ExpectedToldAlert, Fault
 
-REASONS = (
-    "first notification",
-    "new alerts added",
-    "some alerts resolved",
-    "all alerts resolved",
-    "repeat interval elapsed",
-    "level changed",
-    "flapping",
-    "escalated",
-    "fallback",
-    "route changed",
-    "digest",
-)
+REASONS = (FIRST, NEW, SOME_RESOLVED, ALL_RESOLVED, REPEAT, LEVEL, FLAPPING, ESCALATED, FALLBACK, DIGEST)
 _FLAGS = ("flapping", "delayed")
 _STATUS = choice(get_args(Status), "a status")
 _COUNT = whole("a whole number", 0, 1_000_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pool_monitor.alerts.channels.judgement import Answer, judged
 from pool_monitor.alerts.delivery.notification import SENT, Notification, Outcome
 from pool_monitor.alerts.rehearsal import Upshot
 from pool_monitor.alerts.rule_tests.suite import Fault
@@ -17,8 +18,6 @@ def answered(status: int, retry_after: float | None) -> Outcome:
     """Return what an answer with an HTTP *status* means, and the seconds of its ``Retry-After``, as a webhook judges
     it.
     """
-    from pool_monitor.alerts.channels.http import Answer, judged
-
     headers = {} if retry_after is None else {"retry-after": f"{retry_after:.0f}"}
     return judged(Answer(status, headers, ""), 0.0)
 

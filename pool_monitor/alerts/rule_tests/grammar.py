@@ -134,7 +134,7 @@ def _check(fields: Fields) -> Check:
     return Check(
         alertname=fields.get("alertname", ""),
         time=fields.get("eval_time", 0.0),
-        expected=tuple(one for one in fields.get("exp_alerts", ()) or () if one is not None),
+        expected=_good(fields, "exp_alerts"),
         line=fields.node.line,
         column=fields.node.column,
     )
@@ -279,7 +279,7 @@ class _Draft(NamedTuple):
 
 def _suite(fields: Fields) -> _Draft:
     interval = fields.get("evaluation_interval", 60.0)
-    cases = tuple(one for one in fields.get("tests", ()) or () if one is not None)
+    cases: tuple[Case, ...] = _good(fields, "tests")
     for case in cases:
         last = case.end
         if last / interval > EVALUATIONS_MAX:

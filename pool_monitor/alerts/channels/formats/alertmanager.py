@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format
 from pool_monitor.alerts.channels.formats.writing import cleaned_lines, encoded, rfc3339
+from pool_monitor.alerts.channels.text import annotations_of
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
@@ -38,7 +39,7 @@ def _alert(alert: ToldAlert, at: float) -> dict[str, Any]:
     return {
         "status": alert.status,
         "labels": dict(sorted({**alert.labels, "alertname": alert.alertname}.items())),
-        "annotations": {name: cleaned_lines(text) for name, text in sorted(alert.annotations.items())},
+        "annotations": {name: cleaned_lines(text) for name, text in annotations_of(alert).items()},
         "startsAt": rfc3339(alert.starts_at),
         "endsAt": NO_END if alert.status == "firing" else rfc3339(ended),
         "generatorURL": "",

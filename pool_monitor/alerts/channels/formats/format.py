@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pool_monitor.alerts.channels.http import Answer, Judge, judged
+from pool_monitor.alerts.channels.judgement import Answer, Judge, judged
 from pool_monitor.alerts.delivery.notification import Outcome
 
 if TYPE_CHECKING:
@@ -45,4 +45,6 @@ def _says_yes(text: str) -> bool:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and (said.get("status") == "success" or True in (said.get("ok"), said.get("success")))
+    return isinstance(said, dict) and (
+        "success" in (said.get("status"), said.get("result")) or True in (said.get("ok"), said.get("success"))
+    )

@@ -8,6 +8,7 @@ from msgspec.structs import asdict
 
 from pool_monitor.alerts.channels.formats.format import Format
 from pool_monitor.alerts.channels.formats.writing import cleaned_lines, encoded, rfc3339
+from pool_monitor.alerts.channels.text import trend
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
@@ -33,6 +34,7 @@ def _alert(alert: ToldAlert) -> dict[str, Any]:
         "starts_at": rfc3339(alert.starts_at),
         "ends_at": None if alert.ends_at is None else rfc3339(alert.ends_at),
         "summary": cleaned_lines(alert.summary),
+        "sparkline": trend(alert),
         "annotations": {name: cleaned_lines(text) for name, text in alert.annotations.items()},
     }
 

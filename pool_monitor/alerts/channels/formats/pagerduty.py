@@ -6,14 +6,16 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format, confirmed
-from pool_monitor.alerts.channels.formats.writing import encoded, rfc3339
+from pool_monitor.alerts.channels.formats.writing import encoded, is_link, rfc3339
 from pool_monitor.alerts.channels.text import cut, paragraph, subject
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.delivery.notification import Notification
+    from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
 
-SUMMARY_MAX, DETAIL_MAX, LINKS_MAX = 1024, 1500, 20
-"""An event has at most 512 KB: a hundred alerts of `DETAIL_MAX` characters stay below."""
+EVENT_MAX = 512_000
+"""Most bytes of an event. A hundred alerts stay below, also where a character has several bytes or is escaped."""
+SUMMARY_MAX, DETAIL_MAX, DETAIL_BYTES_MAX = 1024, 1500, 3000
+LINKS_MAX, LINK_BYTES_MAX = 20, 2048
 _SEVERITIES = {
     "critical": "critical", "emergency": "critical", "fatal": "critical", "page": "critical",
     "error": "error", "warning": "warning", "info": "info",
@@ -52,10 +54,15 @@ def _payload(notification: Notification) -> dict[str, Any]:
             "about": cut(notification.about),
             "num_firing": notification.firing,
             "num_resolved": notification.resolved,
-            "alerts": ["\n".join(paragraph(alert))[:DETAIL_MAX] for alert in notification.alerts],
+            "alerts": [_detail(alert) for alert in notification.alerts],
             "not_listed": notification.truncated,
         },
     }
+
+
+def _detail(alert: ToldAlert) -> str:
+    text = "\n".join(paragraph(alert))[:DETAIL_MAX]
+    return text.encode(errors="replace")[:DETAIL_BYTES_MAX].decode(errors="ignore")
 
 
 def _links(notification: Notification) -> list[dict[str, str]]:
@@ -63,7 +70,7 @@ def _links(notification: Notification) -> list[dict[str, str]]:
     found = dict.fromkeys(
         alert.runbook
         for alert in notification.alerts
-        if alert.runbook.startswith(("https://", "http://")) and alert.runbook.isprintable()
+        if is_link(alert.runbook) and len(alert.runbook.encode()) <= LINK_BYTES_MAX
     )
     return [{"href": url, "text": "runbook"} for url in list(found)[:LINKS_MAX]]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.channels.formats.format import Format, confirmed
-from pool_monitor.alerts.channels.formats.writing import encoded
-from pool_monitor.alerts.channels.text import cut, headline, measured, own_labels, subject, times, trend
+from pool_monitor.alerts.channels.formats.writing import encoded, is_link
+from pool_monitor.alerts.channels.text import cut, details, headline, subject
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.delivery.notification import Notification, ToldAlert
@@ -55,11 +55,8 @@ def _told(alert: ToldAlert) -> str:
 
 
 def _details(alert: ToldAlert) -> Iterator[str]:
-    for text in (measured(alert), trend(alert), times(alert), own_labels(alert) if alert.summary else ""):
-        if text:
-            yield escaped(cut(text, 120))
-    if alert.reason:
-        yield escaped(cut(alert.reason.replace("_", " "), 50))
+    for text in details(alert):
+        yield escaped(cut(text, 120))
     if alert.acknowledged_by:
         yield escaped(cut(f"acknowledged by {alert.acknowledged_by}", 50))
     if alert.delayed:
@@ -67,7 +64,7 @@ def _details(alert: ToldAlert) -> Iterator[str]:
     if alert.flapping:
         yield "flapping"
     link = escaped(alert.runbook.replace("|", "%7C"))
-    if alert.runbook.startswith(("https://", "http://")) and alert.runbook.isprintable() and len(link) < 500:
+    if is_link(alert.runbook) and len(link) < 500:
         yield f"<{link}|runbook>"
 
 

@@ -1,4 +1,4 @@
-"""What the formats share: JSON, moments, and foreign text of several lines."""
+"""What the formats share: JSON, moments, links, and foreign text of several lines."""
 
 from __future__ import annotations
 
@@ -30,13 +30,22 @@ def _with_utf8(value: Any) -> Any:
     return [_with_utf8(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def moment_of(at: float) -> datetime:
+    """Return *at* (seconds since the epoch) in UTC, to the millisecond; the nearest time that datetime has."""
+    return _EPOCH + timedelta(milliseconds=round(min(max(at, 0.0), _LAST_S) * 1000))
+
+
 def rfc3339(at: float) -> str:
     """Return *at* (seconds since the epoch) in UTC, to the millisecond: ``2026-11-30T17:40:00.25Z``. As Go writes it,
     zeros at the end are left out.
     """
-    moment = _EPOCH + timedelta(milliseconds=round(min(max(at, 0.0), _LAST_S) * 1000))
-    text = moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
+    text = moment_of(at).isoformat(timespec="milliseconds").removesuffix("+00:00")
     return f"{text.rstrip('0').rstrip('.')}Z"
+
+
+def is_link(text: str) -> bool:
+    """Whether *text* is a URL that a person may be led to."""
+    return text.startswith(("https://", "http://")) and text.isprintable()
 
 
 def cleaned_lines(text: str) -> str:
