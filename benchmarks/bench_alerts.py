@@ -1,4 +1,4 @@
-"""What an evaluation of alert rules costs, and for how long it holds the event loop at once."""
+"""What an evaluation of alert rules costs, and their delivery, and for how long each holds the event loop at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from benchmarks import tables
 from benchmarks.calls import PAST, Past
+from benchmarks.delivery import delivery_table
 from benchmarks.metrics_queries import Watched, watched
 from benchmarks.tables import Table
 from pool_monitor.alerts.engine import Engine
@@ -138,4 +139,4 @@ def _ms(act: Callable[[], object]) -> str:
 
 
 def main(*, as_markdown: bool) -> None:
-    tables.show((make() for make in (cost_table, work_table)), as_markdown=as_markdown)
+    tables.show((make() for make in (cost_table, work_table, delivery_table)), as_markdown=as_markdown)

@@ -110,6 +110,12 @@ def test_a_receiver_of_this_machine_needs_no_client_for_http(module: str):
     assert not modules & {"httpx", "httpcore", "aiosmtplib", "apprise"}
 
 
+@pytest.mark.parametrize("module", ["pool_monitor.alerts.manager", "pool_monitor.alerts.part"])
+def test_alerts_load_what_sends_messages_only_when_somebody_is_told_by_it(module: str):
+    modules, _ = loaded(module)
+    assert not modules & {"httpx", "httpcore", "aiosmtplib", "apprise", "email.message", "yaml"}
+
+
 READERS = ["metrics", "storage", "export.prometheus", "service.app", "service.client", "view", "dashboard.app"]
 
 

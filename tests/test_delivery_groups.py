@@ -25,6 +25,7 @@ from tests.helpers.alertmanager import Alertmanager, needs_alertmanager
 from tests.helpers.alertmanager_reference import AlertmanagerGroup, Change, Notified
 from tests.helpers.fault_server import FaultServer, Received
 from tests.helpers.gates import IN_GATES
+from tests.helpers.storm import all_of
 
 WAITS, INTERVALS, REPEATS = (0.0, 0.5, 3.0, 30.0), (1.0, 2.5, 7.0, 31.0, 300.0), (0.7, 5.3, 20.9, 77.7, 3600.1)
 ALERTS = tuple(f"{number:016x}" for number in range(5))
@@ -95,7 +96,7 @@ def flush(notifier: Notifier, at: float, found: list[Notified]) -> None:
                 frozenset(alert.fingerprint for alert in one.alerts if alert.status == "resolved"),
             )
         )
-        notifier.arrived(one, at)
+        all_of(notifier.arriving(one, at))
 
 
 def transition(seq: int, change: Change) -> AlertTransition:

@@ -101,7 +101,7 @@ class Delivering(RuleBasedStateMachine):
         self.use()
 
     def use(self) -> None:
-        self.accounts.use(Routing(self.route, {name: receiver(name) for name in RECEIVERS}), self.at, RECEIVERS)
+        self.accounts.use(Routing(self.route, {name: receiver(name) for name in RECEIVERS}), RECEIVERS)
 
     # -- alerts
 

@@ -17,7 +17,7 @@ from pool_monitor.alerts.overlays.mute import local_time
 from pool_monitor.alerts.routing import LogChannel, Receiver, Route
 from pool_monitor.alerts.rule import Matcher, MuteTime
 from pool_monitor.snapshot import AlertTransition
-from tests.helpers.storm import START, Storm
+from tests.helpers.storm import START, Storm, all_of
 
 Told = tuple[str, str, str, tuple[str, ...]]
 RECEIVERS = {name: Receiver(name=name, channel=LogChannel()) for name in ("ops", "post", "pager")}
@@ -261,7 +261,7 @@ def test_what_is_given_up_is_told_anew_if_it_is_still_true() -> None:
     storm.run(40.0)
     ((key, one),) = storm.outbox.items()
     del storm.outbox[key]
-    storm.notifier.lost(one, storm.at)
+    storm.notifier.lost(one)
     storm.arrives = lambda _: True
     (again,) = storm.notify(INTERVAL)
     assert told([again]) == [FIRST]
@@ -352,7 +352,7 @@ def test_a_notification_is_not_made_while_the_one_before_is_being_sent() -> None
     storm.end(1)
     storm.run(INTERVAL)
     assert storm.outbox == {key: one}
-    storm.notifier.failed(one, storm.at, unsure=True)
+    all_of(storm.notifier.failing(one, unsure=True))
     storm.settle()
     assert told(storm.outbox.values()) == [("ops", "resolved", "all alerts resolved", ("1 resolved delayed",))]  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from pool_monitor.alerts.delivery.targets import Routing
 from pool_monitor.alerts.routing import AlertmanagerApi, LogChannel, Receiver, Route, Secret
 from pool_monitor.alerts.rule import Matcher
 from tests.helpers.gates import in_gates
-from tests.helpers.storm import Storm
+from tests.helpers.storm import Storm, all_of
 
 MINUTE, HOUR = 60.0, 3600.0
 
@@ -40,22 +40,22 @@ def all_firing(one: Notification) -> int:
     return one.firing
 
 
-@pytest.mark.parametrize("over_s", [0, in_gates(60)], ids=["at_once", "over_a_minute"])
-def test_ten_thousand_alerts_lead_to_two_messages_a_minute_and_the_true_state(over_s: int) -> None:
+@pytest.mark.parametrize(("alerts", "over_s"), [(2_000, 0), in_gates(10_000, 0), in_gates(10_000, 60)])
+def test_thousands_of_alerts_lead_to_two_messages_a_minute_and_the_true_state(alerts: int, over_s: int) -> None:
     storm = Storm(routing())
-    for number in range(10_000):
+    for number in range(alerts):
         storm.fire(number)
         if over_s and number % 800 == 799:
             storm.run(5.0)
     storm.run(10 * MINUTE)
-    assert sum(one.firing for one in storm.of("ops")) == 10_000
+    assert sum(one.firing for one in storm.of("ops")) == alerts
     assert max(storm.per_minute("ops").values()) <= 2
     before = len(storm.of("ops"))
-    for number in range(10_000):
+    for number in range(alerts):
         storm.end(number)
     storm.run(10 * MINUTE)
     after = storm.of("ops")[before:]
-    assert sum(one.resolved for one in after) == 10_000
+    assert sum(one.resolved for one in after) == alerts
     assert (after[-1].status, after[-1].firing) == ("resolved", 0)
     assert max(storm.per_minute("ops").values()) <= 2
     assert storm.notifier.next_at is None, "nothing is left to do"
@@ -202,7 +202,7 @@ def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
         storm.fire(number)
     storm.run(10 * MINUTE)
     assert list(storm.outbox.values()) == [digest]
-    storm.notifier.failed(digest, storm.at, unsure=True)
+    all_of(storm.notifier.failing(digest, unsure=True))
     storm.run(MINUTE)
     [newer] = storm.outbox.values()
     assert (newer.id != digest.id, newer.groups) == (True, 60)
@@ -216,7 +216,7 @@ def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
     storm.run(1.0)
     [digest] = storm.outbox.values()
     storm.notifier.sending(digest)
-    storm.notifier.failed(digest, storm.at, unsure=True)
+    all_of(storm.notifier.failing(digest, unsure=True))
     for number in range(50):
         storm.end(number)
     storm.run(10 * MINUTE)
@@ -276,3 +276,30 @@ def test_whatever_is_held_back_every_receiver_believes_the_truth_at_the_end(step
         )
         assert (one.group_key == "") == (one.reason == "digest")
     assert not (page and any(one.reason == "digest" for one in storm.told))
+
+
+def test_a_digest_arrives_in_small_steps_and_nothing_newer_is_made_between_them() -> None:
+    storm = Storm(routing(group_wait=0.0))
+    storm.delivers = False
+    for number in range(80):
+        storm.fire(number)
+    storm.run(1.0)
+    [digest] = storm.outbox.values()
+    storm.notifier.sending(digest)
+    storm.notifier.take_changes()
+    for number in range(80, 90):
+        storm.fire(number)
+    arriving, steps = storm.notifier.arriving(digest, storm.at), 0
+    storm.told.append(digest)
+    for _ in arriving:
+        assert len(storm.notifier.take_changes()["groups"]) <= 2 * 20
+        storm.run(MINUTE)
+        assert list(storm.outbox.values()) == [digest], "nothing newer is made"
+        storm.notifier.take_changes()
+        steps += 1
+    assert steps >= 3
+    storm.outbox.clear()
+    storm.delivers = True
+    storm.run(MINUTE)
+    assert storm.believed("ops") == {f"{number:016x}" for number in range(90)}
+    assert storm.notifier.next_at != 0.0

@@ -15,6 +15,7 @@ from pool_monitor.alerts.rule_file import check
 from pool_monitor.snapshot import AlertTransition
 from tests.helpers.fault_server import FaultServer
 from tests.helpers.notifications import told
+from tests.helpers.storm import all_of
 
 # -- in a file --------------------------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Told:
         found = []
         for one in self.notifier.flush(at, lambda _: None):
             self.notifier.sending(one)
-            self.notifier.arrived(one, at)
+            all_of(self.notifier.arriving(one, at))
             found.append(one)
         return found
 

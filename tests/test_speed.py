@@ -32,6 +32,7 @@ GATES: dict[str, tuple[Piece, float]] = {
     "frame": (PIECES["frame 80x24"]._replace(ready=partial(pieces.frame, 80, 24, SHORT)), 27_000),
     "alerts of good instances": (Piece(partial(pieces.judging, HIGH), 1000, "instance", "interpreter"), 15),
     "alerts of bad instances": (Piece(partial(pieces.judging, LOW), 1000, "instance", "interpreter"), 95),
+    "alert delivery": (PIECES["alert delivery"], 5_000),
     "calls one after the other": (PIECES["calls one after the other"]._replace(reference="pipe"), 27),
     "calls at once": (PIECES["calls at once"]._replace(reference="pipe"), 10),
 }

@@ -19,10 +19,12 @@ import numpy as np
 
 from benchmarks import bench_alerts
 from benchmarks.calls import PAST, Past, done, emit_ended
+from benchmarks.delivery import Deliveries
 from benchmarks.metrics_queries import watched
 from pool_monitor import Monitor, MonitorConfig, Pool, telemetry
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.inputs import Input
+from pool_monitor.alerts.lifecycle import Phase
 from pool_monitor.alerts.line import fit
 from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.config import ServiceConfig
@@ -240,6 +242,20 @@ def judging(bound: float) -> Iterator[Work]:
         yield lambda: now.engine.step(inputs)
 
 
+@contextmanager
+def delivering() -> Iterator[Work]:
+    """Tell a receiver that 1,000 alerts of as many groups fire, and that they have ended."""
+    one = Deliveries(("alertname",), 1000)
+
+    def work() -> None:
+        for phase in (Phase.FIRING, Phase.RESOLVED):
+            one.become(phase)
+            one.arrive()
+            one.wait(400.0)
+
+    yield work
+
+
 # Calls of a pool with one worker.
 
 
@@ -297,6 +313,7 @@ PIECES: dict[str, Piece] = {
     "frame 160x50": Piece(partial(frame, 160, 50), 1, "frame", "interpreter"),
     "alert evaluation": Piece(evaluation, 1, "evaluation", "interpreter"),
     "alert inputs": Piece(alert_inputs, 1, "reading", "interpreter"),
+    "alert delivery": Piece(delivering, 1000, "alert", "interpreter"),
     "alert lines": Piece(line, 64, "line", "interpreter"),
     "calls one after the other": Piece(partial(pool, one_after_the_other), 50, "call", "interpreter"),
     "calls at once": Piece(partial(pool, at_once), 500, "call", "interpreter"),

@@ -77,7 +77,7 @@ class Rehearsal:
         self._under_way: list[tuple[float, int, Owed, Outcome]] = []
         self._numbers = count()
         self._now, self._rounds = 0.0, 0
-        self._begin(0.0)
+        self._begin()
 
     def until(self, at: float) -> Iterator[Attempt]:
         """Yield the attempts before *at* that timers lead to."""
@@ -98,7 +98,7 @@ class Rehearsal:
         `until`. Without *keeps_state*, nothing is known of what was told before. Yields what was due meanwhile.
         """
         rows = self._accounts.all_rows()
-        self._begin(at)
+        self._begin()
         if not keeps_state:
             self._engine = None
             return
@@ -106,9 +106,9 @@ class Rehearsal:
         self._accounts.restore(saved, at)
         yield from self._settle(at)
 
-    def _begin(self, at: float) -> None:
+    def _begin(self) -> None:
         self._accounts = Accounts(chance=lambda: 1.0)
-        self._accounts.use(self._routing, at, self._routing.receivers.keys())
+        self._accounts.use(self._routing, self._routing.receivers.keys())
         self._under_way.clear()
 
     def _next_at(self) -> float | None:

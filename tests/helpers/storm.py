@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -15,6 +15,12 @@ from pool_monitor.alerts.lifecycle import Phase
 from pool_monitor.snapshot import AlertTransition, AlertView, ToldView
 
 START = 1_700_000_000.0
+
+
+def all_of(steps: Iterable[None]) -> None:
+    """Do all *steps* of what the event loop does in slices."""
+    for _ in steps:
+        pass
 
 
 class Storm:
@@ -39,8 +45,7 @@ class Storm:
         """Tell by *routing* from now on."""
         self._routing = routing
         self.notifier.use(routing)
-        for _ in self.notifier.reconciling([_alert(view) for view in self.views.values()], self.at):
-            pass
+        all_of(self.notifier.reconciling([_alert(view) for view in self.views.values()], self.at))
 
     # -- alerts
 
@@ -120,9 +125,9 @@ class Storm:
             if self.arrives(one):
                 del self.outbox[key]
                 self.told.append(one)
-                self.notifier.arrived(one, self.at)
+                all_of(self.notifier.arriving(one, self.at))
             else:
-                self.notifier.failed(one, self.at, unsure=False)
+                all_of(self.notifier.failing(one, unsure=False))
 
     def run(self, seconds: float, every: float = 5.0) -> None:
         """Let time pass, with an evaluation *every* so many seconds and at each time that the notifier asks for."""
@@ -141,7 +146,7 @@ class Storm:
         saved = {table: {key: row for key, row in some.items() if row is not None} for table, some in rows.items()}
         routing, self.notifier = self._routing, Notifier("shop")
         assert self.notifier.restore(saved, self.at) == []
-        self.notifier.check([one.id for one in self.outbox.values()], self.at)
+        self.notifier.check([one.id for one in self.outbox.values()])
         self.use(routing)
 
     # -- what receivers know

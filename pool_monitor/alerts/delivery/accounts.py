@@ -28,21 +28,21 @@ class Accounts:
         self.notifier, self.outbox = Notifier(service), Outbox(chance)
         self._known: Collection[str] = ()
 
-    def use(self, routing: Routing, at: float, known: Collection[str]) -> None:
+    def use(self, routing: Routing, known: Collection[str]) -> None:
         """Tell by *routing* from now on. *known*: the receivers that can be sent to, also those of earlier routings.
         What others are owed is lost.
         """
         self._known = known
         self.notifier.use(routing)
         for receiver in [name for name in self.outbox.debts() if name not in known]:
-            self._lost(self.outbox.give_up(receiver), _UNKNOWN, at)
+            self._lost(self.outbox.give_up(receiver), _UNKNOWN)
         self.outbox.forget_others(known)
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]], at: float) -> list[str]:
         """Take over what a state file has. Returns what cannot be used, in words."""
         refused = self.notifier.restore(rows, at)
         owed, unusable = self.outbox.restore(rows, at)
-        self.notifier.check({one.notification.id for one in owed}, at)
+        self.notifier.check({one.notification.id for one in owed})
         for one in owed:
             if one.passed_on:  # perhaps it was not, if the earlier life ended just then
                 self.notifier.parked(one.notification, self.outbox.contact(one.notification.receiver).error)
@@ -57,7 +57,7 @@ class Accounts:
         if self.notifier.unreconciled:
             yield from self.notifier.reconciling(alerts, at)
         yield from self.notifier.noting(transitions, at)
-        self._lost(self.outbox.expire(at), "it is too old", at)
+        self._lost(self.outbox.expire(at), "it is too old")
         for one in self.notifier.flushing(at, look):
             if one is not None:
                 self._put(one, at)
@@ -78,18 +78,27 @@ class Accounts:
 
     def note(self, tried: Owed, outcome: Outcome, at: float) -> None:
         """Take account of what came of an attempt."""
-        cannot = self.outbox.note(tried, outcome, at)
+        for _ in self.noting(tried, outcome, at):
+            pass
+
+    def noting(self, tried: Owed, outcome: Outcome, at: float) -> Iterator[None]:
+        """Do what `note` does, in steps: a digest may speak of thousands of groups. All have to be made.
+
+        The outbox is the last: what is stored meanwhile has the notification still, so it is sent twice rather than
+        lost.
+        """
         if outcome.result == "sent":
-            self.notifier.arrived(tried.notification, at)
+            yield from self.notifier.arriving(tried.notification, at)
         else:
-            self.notifier.failed(tried.notification, at, unsure=outcome.unsure)
-        for notification, reason in cannot:
+            yield from self.notifier.failing(tried.notification, unsure=outcome.unsure)
+        for notification, reason in self.outbox.note(tried, outcome, at):
             self.notifier.parked(notification, reason)
 
-    def interrupted(self, tried: Owed, at: float) -> None:
+    def interrupted(self, tried: Owed) -> None:
         """An attempt was broken off; it may have arrived. It is made again."""
         self.outbox.interrupted(tried)
-        self.notifier.failed(tried.notification, at, unsure=True)
+        for _ in self.notifier.failing(tried.notification, unsure=True):
+            pass
 
     def take_changes(self) -> Rows:
         """Return the rows of the state file that have changed since the last call."""
@@ -105,17 +114,17 @@ class Accounts:
 
     def _put(self, notification: Notification, at: float) -> None:
         if notification.receiver not in self._known:
-            self._lost([notification], _UNKNOWN, at)
+            self._lost([notification], _UNKNOWN)
             return
         put = self.outbox.put(notification, at)
         if not put.kept:
-            self._lost([notification], "too many notifications wait already", at)
+            self._lost([notification], "too many notifications wait already")
         elif put.cannot:
             self.notifier.parked(notification, put.cannot)
 
-    def _lost(self, given_up: Iterable[Notification], why: str, at: float) -> None:
+    def _lost(self, given_up: Iterable[Notification], why: str) -> None:
         for one in given_up:
-            self.notifier.lost(one, at)
+            self.notifier.lost(one)
             logger("alerts").error(
                 "a notification is lost", receiver=one.receiver, group=one.group_key, status=one.status, reason=why
             )

@@ -27,21 +27,27 @@ class Aftermath:
         """Whether `following` has something to do."""
         return bool(self._to_do)
 
-    def arrived(self, notification: Notification, at: float) -> None:
-        """The receiver has it."""
+    def arriving(self, notification: Notification, at: float) -> Iterator[None]:
+        """The receiver has it. In steps: until the last one, the attempt is under way."""
+        for number, group in enumerate(self._ledger.waiting_for(notification.id)):
+            if number % AT_ONCE == AT_ONCE - 1:
+                yield
+            if group.waiting == notification.id:  # it may have been given up meanwhile
+                group.arrived(notification.at, at)
+                self._ledger.keep(group, notification.id)
+                self._to_do.append(("arrived", group, ""))
         self._parked.pop(notification.id, None)
-        for group in self._ledger.waiting_for(notification.id):
-            group.arrived(notification.at, at)
-            self._ledger.keep(group, notification.id)
-            self._to_do.append(("arrived", group, ""))
-        self._agenda.land(notification.id, at)
+        self._agenda.land(notification.id)
 
-    def failed(self, notification: Notification, at: float, *, unsure: bool) -> None:
-        """An attempt has failed."""
-        for group in self._ledger.waiting_for(notification.id) if unsure else ():
-            group.maybe_no = group.made_no
-            self._ledger.keep(group)
-        self._agenda.land(notification.id, at)
+    def failing(self, notification: Notification, *, unsure: bool) -> Iterator[None]:
+        """An attempt has failed. In steps, as `arriving`."""
+        for number, group in enumerate(self._ledger.waiting_for(notification.id) if unsure else ()):
+            if number % AT_ONCE == AT_ONCE - 1:
+                yield
+            if group.waiting == notification.id:
+                group.maybe_no = group.made_no
+                self._ledger.keep(group)
+        self._agenda.land(notification.id)
 
     def parked(self, notification: Notification, reason: str) -> None:
         """Its fallbacks are to be told."""
@@ -49,14 +55,14 @@ class Aftermath:
         for group in self._ledger.waiting_for(notification.id):
             self._to_do.append(("parked", group, reason))
 
-    def lost(self, notification: str, at: float) -> None:
+    def lost(self, notification: str) -> None:
         """The notification with this id was given up."""
         self._parked.pop(notification, None)
         for group in self._ledger.waiting_for(notification):
             group.given_up()
             self._ledger.keep(group, notification)
             self._to_do.append(("lost", group, ""))
-        self._agenda.land(notification, at)
+        self._agenda.land(notification)
 
     def superseded(self, notification: str) -> None:
         """A newer one takes the place of the notification with this id."""

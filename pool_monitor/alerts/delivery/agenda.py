@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from itertools import count
 
 from pool_monitor.alerts.delivery.groups import Group
 from pool_monitor.alerts.delivery.ledger import Ledger
 from pool_monitor.alerts.delivery.rate_limit import RateLimits
 
+_AT_ONCE = 200  # times between two steps: below a millisecond
+
 
 class Agenda:
     """The times of the groups of a ledger. Bound: a time and an old time for each group, and as many that wait for the
-    end of an attempt.
+    end of an attempt, or waited for it.
     """
 
     def __init__(self, ledger: Ledger, limits: RateLimits) -> None:
         self._ledger, self._limits = ledger, limits
         self._times: list[tuple[float, int]] = []  # a heap of times and groups, with times that have changed since
+        self._again: deque[int] = deque()  # groups that an attempt has blocked which has ended
         self._flying: set[str] = set()  # ids of notifications that are being sent
         self._blocked: defaultdict[str, dict[int, None]] = defaultdict(dict)  # groups by id of what they wait for
 
     @property
     def next_at(self) -> float | None:
-        """The next time of any group; None: there is none."""
+        """The next time of any group; None: there is none. A time of the past: at once."""
+        if self._again:
+            return 0.0
         while self._times and not self._is_time(*self._times[0]):
             heapq.heappop(self._times)
         first = self._times[0][0] if self._times else None
@@ -51,18 +57,36 @@ class Agenda:
     def due(self, at: float) -> Iterator[Group]:
         """Yield the groups whose time has come, and those that the rate limit may let go. Their next time is set."""
         found: set[int] = set()
+        while self._again:
+            group = self._ledger.group(number := self._again.popleft())
+            if group is not None and number not in found:
+                found.add(number)
+                self._begin(group, at)
+                yield group
         while self._times and self._times[0][0] <= at:
             time, number = heapq.heappop(self._times)
             group = self._ledger.group(number)
             if group is not None and group.flush_at == time and number not in found:
                 found.add(number)
-                group.begin_flush(at)
-                self._ledger.keep(group)
-                self.add(group)
+                self._begin(group, at)
                 yield group
         for number in self._limits.asked_again(at):
             if number not in found and (group := self._ledger.group(number)) is not None:
                 yield group
+
+    def tidying(self) -> Iterator[None]:
+        """Let go, in steps, the times that have changed since and come first: `next_at` would have to."""
+        for number in count(1):
+            if not self._times or self._is_time(*self._times[0]):
+                return
+            heapq.heappop(self._times)
+            if number % _AT_ONCE == 0:
+                yield
+
+    def _begin(self, group: Group, at: float) -> None:
+        group.begin_flush(at)
+        self._ledger.keep(group)
+        self.add(group)
 
     def _is_time(self, time: float, number: int) -> bool:
         group = self._ledger.group(number)
@@ -92,12 +116,10 @@ class Agenda:
         """An attempt to send the notification with this id begins."""
         self._flying.add(notification)
 
-    def land(self, notification: str, at: float) -> None:
+    def land(self, notification: str) -> None:
         """The attempt has ended. Groups that waited for that are looked at now."""
         self._flying.discard(notification)
-        for number in self._blocked.pop(notification, ()):
-            if (group := self._ledger.group(number)) is not None:
-                self.at_once(group, at)
+        self._again.extend(self._blocked.pop(notification, ()))
 
     def blocks(self, group: Group) -> bool:
         """Whether nothing new can be said to *group* now, because an attempt is under way to send what it waits for, or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from pool_monitor.parts import error_of, retrieve_error
@@ -34,7 +34,7 @@ class Courier:
         accounts: Accounts,
         senders: Senders,
         now: Callable[[], float],
-        note: Callable[[Owed, Outcome, int], object],
+        note: Callable[[Owed, Outcome, int], Awaitable[object]],
     ) -> None:
         self._accounts, self._senders, self._now, self._note = accounts, senders, now, note
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -100,10 +100,11 @@ class Courier:
         began = time.perf_counter_ns()
         self._attempts.add(receiver)
         try:
-            outcome = await self._senders.send(receiver, tried.notification)
-        except BaseException:
-            self._accounts.interrupted(tried, self._now())
-            raise
+            try:
+                outcome = await self._senders.send(receiver, tried.notification)
+            except BaseException:
+                self._accounts.interrupted(tried)
+                raise
+            await self._note(tried, outcome, time.perf_counter_ns() - began)
         finally:
             self._attempts.discard(receiver)
-        self._note(tried, outcome, time.perf_counter_ns() - began)

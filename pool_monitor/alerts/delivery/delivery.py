@@ -18,6 +18,7 @@ from pool_monitor.alerts.delivery.notification import TEST, Notification, Outcom
 from pool_monitor.alerts.delivery.outbox import Debt
 from pool_monitor.alerts.delivery.senders import Senders
 from pool_monitor.alerts.delivery.targets import Routing
+from pool_monitor.alerts.slices import Slices
 from pool_monitor.clock import SteadyClock
 from pool_monitor.errors import UnknownName
 from pool_monitor.events import ALERT_NOTIFY
@@ -58,7 +59,7 @@ class Delivery:
         self._senders.use(routing.receivers)
         for name, receiver in routing.receivers.items():
             self._accounts.outbox.configured(name, _named(receiver), at)
-        self._accounts.use(routing, at, {*self._senders.names()})
+        self._accounts.use(routing, {*self._senders.names()})
 
     def restore(self, rows: Mapping[str, Mapping[str, bytes]]) -> list[str]:
         """Take over what a state file has. Returns what cannot be used, in words."""
@@ -105,12 +106,18 @@ class Delivery:
         if self._courier is not None:
             self._courier.release()
 
-    def _note(self, tried: Owed, outcome: Outcome, took_ns: int) -> None:
+    async def _note(self, tried: Owed, outcome: Outcome, took_ns: int) -> None:
         """Take account of an attempt that has ended."""
         notification, at = tried.notification, self._now()
         receiver = notification.receiver
         before = self._accounts.outbox.contact(receiver).state
-        self._accounts.note(tried, outcome, at)
+        steps, slices = self._accounts.noting(tried, outcome, at), Slices()
+        try:
+            for _ in steps:
+                await slices.pause()
+        finally:
+            for _ in steps:  # if this is cancelled meanwhile: the receiver has it all the same
+                pass
         after = self._accounts.outbox.contact(receiver).state
         self._counts[receiver, outcome.result == "sent"] += 1
         if after in _OUT and before not in _OUT:

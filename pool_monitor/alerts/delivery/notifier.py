@@ -114,6 +114,8 @@ class Notifier:
                 yield from self._draft(group, at, look, drafts)
             if drafts:
                 yield from self._tell(receiver, drafts, at, look)
+        for _ in self._agenda.tidying():
+            yield None
 
     @property
     def next_at(self) -> float | None:
@@ -123,32 +125,35 @@ class Notifier:
         times = (self._agenda.next_at, self._escalations.next_at)
         return min((time for time in times if time is not None), default=None)
 
-    # -- what the courier says; each is O(groups of the notification), and may be called at any time
+    # -- what the courier says; each is O(groups of the notification), and may be called at any time. `arriving` and
+    #    `failing` are in steps.
 
     def sending(self, notification: Notification) -> None:
-        """An attempt begins. Until `arrived` or `failed`, no newer notification is made for its groups."""
+        """An attempt begins. Until the last step of `arriving` or `failing`, no newer notification is made for its
+        groups.
+        """
         self._agenda.take_off(notification.id)
 
-    def arrived(self, notification: Notification, at: float) -> None:
-        """The receiver has it. It is not in the outbox any more."""
-        self._aftermath.arrived(notification, at)
+    def arriving(self, notification: Notification, at: float) -> Iterator[None]:
+        """The receiver has it. It leaves the outbox together with the last step."""
+        yield from self._aftermath.arriving(notification, at)
         self.unreconciled = self.unreconciled or self._postponed
 
-    def failed(self, notification: Notification, at: float, *, unsure: bool) -> None:
+    def failing(self, notification: Notification, *, unsure: bool) -> Iterator[None]:
         """An attempt has failed. The notification stays in the outbox, until it arrives, is lost, or `flush` yields a
         newer one for the same receiver and group key. *unsure*: it may have arrived all the same.
         """
-        self._aftermath.failed(notification, at, unsure=unsure)
+        yield from self._aftermath.failing(notification, unsure=unsure)
 
     def parked(self, notification: Notification, reason: str) -> None:
-        """The receiver refuses it (after `failed`), or cannot be reached for long: its fallbacks are told."""
+        """The receiver refuses it (after `failing`), or cannot be reached for long: its fallbacks are told."""
         self._aftermath.parked(notification, reason)
 
-    def lost(self, notification: Notification, at: float) -> None:
+    def lost(self, notification: Notification) -> None:
         """It was given up and is not in the outbox any more. What is still true is told anew at the group's next time;
         ends that it had are not owed any more.
         """
-        self._aftermath.lost(notification.id, at)
+        self._aftermath.lost(notification.id)
         self.unreconciled = self.unreconciled or self._postponed
 
     # -- what other modules of delivery ask for
@@ -196,10 +201,10 @@ class Notifier:
         self.unreconciled = True
         return damaged
 
-    def check(self, waiting: Collection[str], at: float) -> None:
+    def check(self, waiting: Collection[str]) -> None:
         """Take account of the ids of the notifications that the outbox has, after a restart. Others are lost."""
         for missing in {group.waiting for group in self._ledger.each_group()} - {"", *waiting}:
-            self._aftermath.lost(missing, at)
+            self._aftermath.lost(missing)
 
     # -- alerts
 
