@@ -280,7 +280,7 @@ def test_a_level_that_did_not_arrive_is_owed_and_told_when_it_can_be(why: str) -
     if why == "given up":
         (one,) = storm.outbox.values()
         storm.outbox.clear()
-        storm.notifier.lost(one, storm.at)
+        storm.notifier.lost(one)
     else:
         storm.cover(1, silenced=True)
         storm.fire(2)  # its message takes the place of the one that waits

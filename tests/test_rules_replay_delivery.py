@@ -74,8 +74,8 @@ def plain(told: dict[str, Any]) -> dict[str, Any]:
         for alert in told["alerts"]
     ]
     for alert in alerts:
-        alert.pop("values", None)
-        alert.pop("values_s", None)
+        for course in ("values", "values_s", "sparkline"):
+            alert.pop(course, None)
     group = told["group"] if "group" in told else told["group_key"]
     return {name: told[name] for name in ("receiver", "status", "reason", "firing", "resolved")} | {
         "group": group,
