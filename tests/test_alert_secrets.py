@@ -38,6 +38,7 @@ from pool_monitor.answers import Redactor, cleaned
 from pool_monitor.side_thread import SideThread
 from tests.helpers import fault_server as fault
 from tests.helpers.fault_server import FaultServer
+from tests.helpers.gates import in_gates
 from tests.helpers.notifications import notification, told
 from tests.helpers.programs import command, runtime_dir
 from tests.helpers.support import eventually
@@ -313,9 +314,10 @@ def echo(code: int, server: FaultServer) -> fault.Answer:
     return answer
 
 
+@pytest.mark.parametrize("codes", [(301, 401), in_gates((200, 301, 401, 410, 413, 429))])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what apprise imports
 async def test_no_sender_lets_a_secret_out_whatever_the_receiver_does(
-    logged: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    logged: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, codes: tuple[int, ...]
 ) -> None:
     said: list[str] = []
     async with FaultServer() as server:
@@ -323,7 +325,7 @@ async def test_no_sender_lets_a_secret_out_whatever_the_receiver_does(
         senders = [sender_of(receiver) for receiver in load([tmp_path / "rules.yaml"]).receivers]
         answers = [
             fault.ok(), fault.disconnect(), fault.garbage(), fault.truncated(500), fault.huge_body(code=500),
-            *(echo(code, server) for code in (200, 301, 401, 410, 413, 429)),
+            *(echo(code, server) for code in codes),
         ]  # fmt: skip
         for answer in answers:
             monkeypatch.setattr(server, "_next", lambda _path, answer=answer: answer)

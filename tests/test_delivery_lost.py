@@ -46,7 +46,7 @@ class Lives:
         self._pid: int | None = None
         self.write_rules()
 
-    def write_rules(self, *, every: str = "1s", more: str = "", page: str = "false") -> None:
+    def write_rules(self, *, every: str = "200ms", more: str = "", page: str = "false") -> None:
         url, other = self.server.url("/ops"), self.server.url("/other")
         self.rules.write_text(RULES.format(url=url, other=other, every=every, more=more, page=page))
 
@@ -327,7 +327,7 @@ class Storm:
 async def test_no_page_is_lost_and_no_order_is_broken_whenever_the_service_is_killed(lives: Lives, kills: int) -> None:
     moments = random.Random(kills)
     storm = Storm(moments)
-    lives.write_rules(every="1s", page="true")
+    lives.write_rules(page="true")
     await lives.again()
     lives.server.script("/ops", *(moments.choice(ANSWERS) for _ in range(10_000)))
     for _ in range(kills):
