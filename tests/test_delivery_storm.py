@@ -190,7 +190,8 @@ def test_a_digest_that_has_not_arrived_is_replaced_by_one_that_tells_everything(
     assert storm.believed("ops") == {f"{number:016x}" for number in range(10, 60)}
 
 
-def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
+def sending_a_digest() -> tuple[Storm, Notification]:
+    """Fifty alerts in as many groups, and the digest of them, which is under way."""
     storm = Storm(routing(group_wait=0.0))
     storm.delivers = False
     for number in range(50):
@@ -198,6 +199,11 @@ def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
     storm.run(1.0)
     [digest] = storm.outbox.values()
     storm.notifier.sending(digest)
+    return storm, digest
+
+
+def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
+    storm, digest = sending_a_digest()
     for number in range(50, 60):
         storm.fire(number)
     storm.run(10 * MINUTE)
@@ -209,13 +215,7 @@ def test_nothing_is_made_while_a_digest_is_being_sent() -> None:
 
 
 def test_what_a_digest_may_have_told_is_told_to_have_ended() -> None:
-    storm = Storm(routing(group_wait=0.0))
-    storm.delivers = False
-    for number in range(50):
-        storm.fire(number)
-    storm.run(1.0)
-    [digest] = storm.outbox.values()
-    storm.notifier.sending(digest)
+    storm, digest = sending_a_digest()
     all_of(storm.notifier.failing(digest, unsure=True))
     for number in range(50):
         storm.end(number)
