@@ -302,6 +302,10 @@ async def test_a_receiver_that_is_no_longer_named_is_told_the_end_by_the_sender_
         await rig.values(manager)
         await eventually(lambda: channel.closed)
         assert {one.name for one in manager.view().receivers} == {"log", "other"}
+        delivery = manager._evaluator.delivery
+        assert {*delivery._senders._locks} == {name for name, _ in delivery._counts} == {"other"}, (
+            "nothing is kept of it"
+        )
 
 
 async def test_a_receiver_with_a_new_address_gets_what_it_is_owed_there(rig: Rig) -> None:

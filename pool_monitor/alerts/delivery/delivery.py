@@ -91,7 +91,8 @@ class Delivery:
         outbox. In steps: others may work at each.
         """
         yield from self._accounts.settling(transitions, alerts, look, self._now())
-        self._senders.forget(self._accounts.owed)
+        for name in self._senders.forget(self._accounts.owed):
+            del self._counts[name, True], self._counts[name, False]
         if self._courier is not None:
             yield from self._senders.reminding(lambda receiver: self._accounts.notifier.told(receiver, look))
         self._set_timer()

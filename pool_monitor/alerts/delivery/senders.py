@@ -49,14 +49,17 @@ class Senders:
         self._gone = (self._gone | self._receivers.keys()) - receivers.keys()
         self._receivers = {**{name: self._receivers[name] for name in self._gone}, **receivers}
 
-    def forget(self, owed: Callable[[], Collection[str]]) -> None:
+    def forget(self, owed: Callable[[], Collection[str]]) -> Collection[str]:
         """Close the senders of receivers that are no longer configured, except those that *owed* returns: they are owed
-        something.
+        something. Returns the names of the others.
         """
-        for name in self._gone.difference(owed()) if self._gone else ():
+        forgotten = self._gone.difference(owed()) if self._gone else frozenset()
+        for name in forgotten:
             self._gone.discard(name)
             del self._receivers[name]
             self._close_soon(name)
+            self._locks.pop(name, None)
+        return forgotten
 
     def reminding(self, told: Callable[[str], Iterable[ToldAlert]]) -> Iterator[None]:
         """Let new senders that go on telling what fires know what their receivers were told, as *told* says. In steps:
