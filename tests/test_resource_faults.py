@@ -34,8 +34,8 @@ from pool_monitor.resources.fault_states import (
     MOST,
     UNKNOWN_AFTER,
     Bounds,
-    Change,
     FaultBook,
+    FaultChange,
     FaultState,
     Judged,
     Subject,
@@ -73,7 +73,7 @@ def sample(about: str, figures: dict[str, Any], slot: dict[str, Any]) -> tuple[l
     return slots, [] if spec is None else [Execution(spec, figures, {"missing": {}, "pid": 1})]
 
 
-def told(changes: list[Change]) -> list[tuple[str, str, str]]:
+def told(changes: list[FaultChange]) -> list[tuple[str, str, str]]:
     return [(change.state, change.kind, change.level) for change in changes]
 
 
@@ -83,7 +83,7 @@ class Samples:
     def __init__(self, interval: float = 1.0) -> None:
         self.watch, self.now, self.interval = FaultWatch(), 1000.0, interval
 
-    def take(self, about: str, figures: dict[str, Any], slot: dict[str, Any] | None = None) -> list[Change]:
+    def take(self, about: str, figures: dict[str, Any], slot: dict[str, Any] | None = None) -> list[FaultChange]:
         self.now += self.interval
         slots, executions = sample(about, figures, slot or {})
         return self.watch.judge(Moment(round(self.now * 1e9), slots), executions)
@@ -238,7 +238,7 @@ def test_the_reason_of_a_lag_names_the_line_and_the_busy_machine() -> None:
 def test_a_cause_that_becomes_known_is_told_at_once_and_another_one_after_a_while() -> None:
     samples = Samples()
 
-    def take(where: str = "") -> list[Change]:
+    def take(where: str = "") -> list[FaultChange]:
         if where:
             samples.watch.add_block(round(samples.now * 1e9), where)
         for _ in range(60):
@@ -398,9 +398,9 @@ def test_every_state_of_a_fault_can_end() -> None:
 def test_the_event_of_a_fault_is_as_the_catalogue_says() -> None:
     subject = Subject("worker text-0", "text", "text-0")
     changes = [
-        Change("reached", "memory", subject, "warn", 0.8, 0.7, "why"),
-        Change("left", "leak", SUBJECT, "bad", float("inf"), 3600.0, "over"),
-        Change("left", "memory", SUBJECT, "bad", None, None, "gone"),
+        FaultChange("reached", "memory", subject, "warn", 0.8, 0.7, "why"),
+        FaultChange("left", "leak", SUBJECT, "bad", float("inf"), 3600.0, "over"),
+        FaultChange("left", "memory", SUBJECT, "bad", None, None, "gone"),
     ]
     for change in changes:
         execution = execution_of(change, 1)

@@ -15,6 +15,7 @@ from pool_monitor.config.resources import ResourcesConfig
 from pool_monitor.config.service import ServiceConfig
 from pool_monitor.config.settings import Settings, build, load
 from pool_monitor.config.telemetry import TelemetryConfig
+from pool_monitor.config.tuner import ScheduleEntry, TunerConfig
 
 __all__ = [
     "DEFAULT_TIERS",
@@ -26,11 +27,13 @@ __all__ = [
     "PoolConfig",
     "PoolFields",
     "ResourcesConfig",
+    "ScheduleEntry",
     "ServiceConfig",
     "Settings",
     "StateConfig",
     "TelemetryConfig",
     "Tier",
+    "TunerConfig",
     "build",
     "load",
 ]

@@ -10,6 +10,7 @@ from pool_monitor.config.otlp import OtlpConfig
 from pool_monitor.config.resources import ResourcesConfig
 from pool_monitor.config.service import ServiceConfig
 from pool_monitor.config.telemetry import TelemetryConfig
+from pool_monitor.config.tuner import TunerConfig
 
 
 class MonitorConfig(Validated, frozen=True, kw_only=True):
@@ -23,3 +24,4 @@ class MonitorConfig(Validated, frozen=True, kw_only=True):
     otlp: OtlpConfig = OtlpConfig()
     state: StateConfig = StateConfig()
     alerts: AlertsConfig = AlertsConfig()
+    tuner: TunerConfig = TunerConfig()

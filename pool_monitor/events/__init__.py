@@ -63,10 +63,12 @@ from pool_monitor.events.resource import (
     RESOURCE_WORKER,
 )
 from pool_monitor.events.alert import ALERT_NOTIFY, ALERT_TRANSITION
+from pool_monitor.events.tuning import ADVICE_TRANSITION, TUNING_TRANSITION
 # isort: on
 
 __all__ = [
     "ABSENT",
+    "ADVICE_TRANSITION",
     "ALERT_NOTIFY",
     "ALERT_TRANSITION",
     "BREAKER_TRANSITION",
@@ -106,6 +108,7 @@ __all__ = [
     "SESSION_LIMIT",
     "SESSION_START",
     "TELEMETRY_FILTER",
+    "TUNING_TRANSITION",
     "WORKER_CHECKIN",
     "WORKER_CHECKOUT",
     "WORKER_CRASH",

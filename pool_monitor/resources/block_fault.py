@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pool_monitor.resources.fault_states import Change, Subject
+from pool_monitor.resources.fault_states import FaultChange, Subject
 from pool_monitor.resources.wording import span
 from pool_monitor.telemetry import Measurements, Metadata
 
@@ -19,7 +19,7 @@ class BlockFault:
     time from which on a loop counts as blocked. *locate* is told the line, of each block whose stack was taken.
     """
 
-    def __init__(self, limit_s: float, emit: Callable[[Change], None], locate: Callable[[str], None]) -> None:
+    def __init__(self, limit_s: float, emit: Callable[[FaultChange], None], locate: Callable[[str], None]) -> None:
         self._limit_s, self._emit, self._locate = limit_s, emit, locate
         self._open = False
 
@@ -33,7 +33,7 @@ class BlockFault:
         if where:
             self._locate(where)
         reason = f"the event loop has run no callback for {seconds:.1f} s{f', it runs {where}' if where else ''}"
-        self._emit(Change("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
+        self._emit(FaultChange("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
 
     def end(self, measurements: Measurements) -> None:
         """Take a ``resource.loop_resume``."""
@@ -41,13 +41,13 @@ class BlockFault:
             self._open = False
             seconds = measurements.get("duration", 0) / 1e9
             reason = f"the event loop runs again; it was blocked for {span(seconds)}"
-            self._emit(Change("left", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
+            self._emit(FaultChange("left", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
 
     def close(self) -> None:
         """Leave the fault, because measuring ends."""
         if self._open:
             self._open = False
-            self._emit(Change("left", "blocked", _LOOP, "bad", None, self._limit_s, "measuring has ended"))
+            self._emit(FaultChange("left", "blocked", _LOOP, "bad", None, self._limit_s, "measuring has ended"))
 
 
 def innermost(stack: str) -> str:

@@ -11,7 +11,7 @@ from pool_monitor.clock import Clock
 from pool_monitor.config import ResourcesConfig
 from pool_monitor.events import LOOP_LAG, LOOP_RESUME, RESOURCE_LOOP
 from pool_monitor.resources.block_fault import BlockFault
-from pool_monitor.resources.fault_states import Change
+from pool_monitor.resources.fault_states import FaultChange
 from pool_monitor.resources.faults import CONDITIONS, Condition, FaultWatch, execution_of
 from pool_monitor.resources.orphans import OrphanWatch
 from pool_monitor.resources.sample import Execution, Moment
@@ -83,6 +83,6 @@ class Diagnosis:
     def _on_block(self, where: str) -> None:
         self._faults.add_block(self._clock.monotonic_ns(), where)
 
-    def _emit(self, change: Change) -> None:
+    def _emit(self, change: FaultChange) -> None:
         execution = execution_of(change, self._clock.wall_ns())
         execution.spec.event.emit(execution.measurements, {**execution.metadata, "monitor": self._monitor})

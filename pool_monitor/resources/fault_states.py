@@ -118,7 +118,7 @@ class Judged(NamedTuple):
     """The part of the reason that is worth telling when it becomes known, or becomes another one."""
 
 
-class Change(NamedTuple):
+class FaultChange(NamedTuple):
     """A fault began or ended, or has another level or another figure."""
 
     state: Literal["reached", "changed", "left"]
@@ -179,9 +179,9 @@ class FaultBook:
         self.unreported = 0
         """Faults that were not opened because too many were open."""
 
-    def step(self, now_s: float, conditions: Iterable[Judged]) -> list[Change]:
+    def step(self, now_s: float, conditions: Iterable[Judged]) -> list[FaultChange]:
         """Look at every condition. A subject that is not among them has gone, and with it its faults."""
-        changes: list[Change] = []
+        changes: list[FaultChange] = []
         self._better = {key: at_s for key, at_s in self._better.items() if 0 <= now_s - at_s < CALM_S}
         seen = set()
         for judged in conditions:
@@ -196,12 +196,12 @@ class FaultBook:
                 changes.append(change)
         return changes
 
-    def close(self, reason: str) -> list[Change]:
+    def close(self, reason: str) -> list[FaultChange]:
         """Leave every fault, because of *reason*."""
         ended = [self._end(key, "gone", reason) for key in list(self._faults)]
         return [change for change in ended if change is not None]
 
-    def _look(self, now_s: float, key: tuple[str, Subject], judged: Judged) -> Change | None:
+    def _look(self, now_s: float, key: tuple[str, Subject], judged: Judged) -> FaultChange | None:
         fault = self._faults.get(key)
         if judged.value is None:
             return None if fault is None else self._missing(key, fault)
@@ -240,13 +240,15 @@ class FaultBook:
         if len(self._better) < 2 * MOST:
             self._better[key] = now_s
 
-    def _missing(self, key: tuple[str, Subject], fault: _Open) -> Change | None:
+    def _missing(self, key: tuple[str, Subject], fault: _Open) -> FaultChange | None:
         fault.missing += 1
         if fault.missing < UNKNOWN_AFTER:
             return None
         return self._end(key, "unknown", "the figure is not known any more, or does not apply")
 
-    def _end(self, key: tuple[str, Subject], trigger: str, reason: str, judged: Judged | None = None) -> Change | None:
+    def _end(
+        self, key: tuple[str, Subject], trigger: str, reason: str, judged: Judged | None = None
+    ) -> FaultChange | None:
         """Forget a fault. Return its end, if it was open."""
         fault = self._faults.pop(key, None)
         if fault is None:
@@ -259,13 +261,15 @@ class FaultBook:
             fault.last = judged
         value = None if judged is None else judged.value
         limit = fault.last.bounds.limit(fault.level)
-        return Change("left", *key, fault.level, value, limit, reason)
+        return FaultChange("left", *key, fault.level, value, limit, reason)
 
     @staticmethod
-    def _change(now_s: float, state: Literal["reached", "changed"], key: tuple[str, Subject], fault: _Open) -> Change:
+    def _change(
+        now_s: float, state: Literal["reached", "changed"], key: tuple[str, Subject], fault: _Open
+    ) -> FaultChange:
         last = fault.last
         fault.reported_s, fault.reported_value, fault.reported_cause = now_s, last.value or 0.0, last.cause
-        return Change(state, *key, fault.level, last.value, last.bounds.limit(fault.level), last.reason)
+        return FaultChange(state, *key, fault.level, last.value, last.bounds.limit(fault.level), last.reason)
 
 
 def _named(subject: Subject) -> str:

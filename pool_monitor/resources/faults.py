@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pool_monitor.events import RESOURCE_HOST, RESOURCE_LIMIT, RESOURCE_PROCESS, RESOURCE_WORKER
-from pool_monitor.resources.fault_states import Bounds, Change, FaultBook, Judged, Subject
+from pool_monitor.resources.fault_states import Bounds, FaultBook, FaultChange, Judged, Subject
 from pool_monitor.resources.orphans import Orphan
 from pool_monitor.resources.proc import STOPPED
 from pool_monitor.resources.sample import Execution, Moment, Slot
@@ -216,7 +216,9 @@ class FaultWatch:
         """Take the line that blocked the event loop. May be called in another thread than `judge`."""
         self._block = (now_ns, where)
 
-    def judge(self, moment: Moment, executions: Iterable[Execution], orphans: Iterable[Orphan] = ()) -> list[Change]:
+    def judge(
+        self, moment: Moment, executions: Iterable[Execution], orphans: Iterable[Orphan] = ()
+    ) -> list[FaultChange]:
         """Return which faults have begun, changed or ended with this sample."""
         now_s = moment.now_ns / 1e9
         judged = [
@@ -298,7 +300,7 @@ class FaultWatch:
         return lags[min(int(len(lags) * 0.99), len(lags) - 1)] / 1e9
 
 
-def execution_of(change: Change, wall_ns: int) -> Execution:
+def execution_of(change: FaultChange, wall_ns: int) -> Execution:
     """Return the event ``resource.limit`` of a change."""
     measurements: dict[str, Any] = {"system_time": wall_ns}
     figures = {"value": change.value, "limit": change.limit}

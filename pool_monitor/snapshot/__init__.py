@@ -8,6 +8,7 @@ The JSON form has the fields of the structs. `SCHEMA_VERSION` grows only when a 
 Readers ignore fields that they do not know, so a new field does not change the version.
 """
 
+from pool_monitor.snapshot.advice import Change, Effect, Pattern, Recommendation, RecommendationState
 from pool_monitor.snapshot.alerts import (
     Acknowledgement,
     AlertingView,
@@ -52,6 +53,7 @@ from pool_monitor.snapshot.resources import (
 )
 from pool_monitor.snapshot.schema import SCHEMA_VERSION, WINDOW_NAMES
 from pool_monitor.snapshot.snapshot import Snapshot
+from pool_monitor.snapshot.tuning import SizingView, TrialState, TrialView, TunerMode, TuningView
 
 __all__ = [
     "CRASHED",
@@ -67,7 +69,9 @@ __all__ = [
     "Bar",
     "Breaker",
     "CallStats",
+    "Change",
     "Distribution",
+    "Effect",
     "ErrorGroup",
     "ErrorRate",
     "ErrorReport",
@@ -86,6 +90,7 @@ __all__ = [
     "MonitorView",
     "OperationView",
     "OtlpView",
+    "Pattern",
     "Point",
     "PoolDetail",
     "PoolReadiness",
@@ -98,18 +103,25 @@ __all__ = [
     "Readiness",
     "ReceiverState",
     "ReceiverView",
+    "Recommendation",
+    "RecommendationState",
     "ResourceRange",
     "ResourceView",
     "RuleView",
     "SamplingView",
     "ServiceView",
     "SilenceView",
+    "SizingView",
     "SlotCounts",
     "Snapshot",
     "Summary",
     "ToldStatus",
     "ToldView",
     "Trend",
+    "TrialState",
+    "TrialView",
+    "TunerMode",
+    "TuningView",
     "WorkerState",
     "WorkerView",
     "pool_readiness",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from pool_monitor.snapshot.advice import Recommendation
 from pool_monitor.snapshot.alerts import AlertView
 from pool_monitor.snapshot.monitor import MonitorView, ServiceView
 from pool_monitor.snapshot.pool import PoolDetail
 from pool_monitor.snapshot.resources import ResourceView
 from pool_monitor.snapshot.schema import SCHEMA_VERSION
+from pool_monitor.snapshot.tuning import TuningView
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -33,3 +35,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """The machine, the process, its event loop, and GPUs."""
     alerts: tuple[AlertView, ...] = ()
     """The alerts that are pending, firing or recovering, and those resolved of late: firing first, the worst first."""
+    advice: tuple[Recommendation, ...] = ()
+    """What the advisor recommends, the most urgent first."""
+    tuning: TuningView | None = None
+    """What the tuner does; None: it is off and has never been asked."""
