@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+    from pool_monitor.storage.shared_state import SharedState
 
 
 _REASON_MAX = 500
@@ -124,6 +125,8 @@ class Monitor:
             alerts=lambda: self.alerts,
             history=lambda: self.history,
             record=lambda: self._from_part("history", "record"),
+            tunables=self._pools.tunables,
+            state=lambda: self._state,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
@@ -165,6 +168,13 @@ class Monitor:
         from pool_monitor.alerts.manager import AlertManager
 
         return AlertManager(self.config, self.context)
+
+    @cached_property
+    def _state(self) -> SharedState:
+        """What must survive a restart."""
+        from pool_monitor.storage.shared_state import SharedState
+
+        return SharedState(self.config.state.path, self.context)
 
     def _from_part(self, name: str, attribute: str) -> Any:
         part = next((runner.part for runner in self._parts.values() if runner.name == name), None)
