@@ -77,7 +77,8 @@ def needed(
         return int(np.count_nonzero(replay(at, needs, servers) > target)) <= allowed
 
     span = float(at[-1] - at[0])
-    high = min(most, max(1, math.ceil(float(needs.sum()) / span) + 1)) if span > 0 else min(most, len(at))
+    load = float(needs.sum()) / span if span > 0 else math.inf
+    high = min(most, len(at), max(1, math.ceil(min(load, most)) + 1))
     low = 0
     while not enough(high):
         if high >= most:
