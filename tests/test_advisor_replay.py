@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.advisor.replay import FEWEST, Trace, forecast, needed, replay
+from pool_monitor.advisor.replay import FEWEST, CallTrace, forecast, needed, replay
 from tests.helpers.gates import thinned
 from tests.helpers.histories import Floats, played, poisson
 
@@ -108,7 +108,7 @@ def test_the_wait_after_a_change_is_within_the_interval(service_cv: float, burst
         half = int(np.searchsorted(arrivals, 400.0))
         before, after = slice(None, half), slice(half, None)
         waits = replay(arrivals[before], services[before], size)
-        found = forecast(Trace(arrivals[before], services[before], waits, size, math.inf, 0), [other], 0.1)
+        found = forecast(CallTrace(arrivals[before], services[before], waits, size, math.inf, 0), [other], 0.1)
         real = float(np.quantile(replay(arrivals[after], services[after], other), 0.95))
         interval = found.sizes[other].p95
         assert found.calls >= FEWEST

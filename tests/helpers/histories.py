@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.advisor.history import BUCKET_S, OK, SPAN_S, TIMEOUT, Buckets, Calls, History, Spans
-from pool_monitor.advisor.replay import Forecast, needed, replay, what_if
+from pool_monitor.advisor.replay import SizeForecast, needed, replay, what_if
 
 Floats = NDArray[np.float64]
 WALL = 1_800_000_000.0
@@ -56,7 +56,7 @@ class Played(NamedTuple):
         calls = self.history.calls
         return self.with_(calls=calls._replace(started=calls.started + seconds, ended=calls.ended + seconds))
 
-    def forecast(self, sizes: Sequence[int]) -> Forecast | None:
+    def forecast(self, sizes: Sequence[int]) -> SizeForecast | None:
         return what_if(self.history, sizes)
 
 
