@@ -49,6 +49,7 @@ class Sizer:
         Raises ConfigError for a policy that cannot be made.
         """
         self._pool = pool
+        self._zone = zone
         self.policy = policy if policy is not None else make_policy(config.policy)
 
     def decide(self, observation: Observation, follow_season: bool = True) -> Sizing:
@@ -59,7 +60,7 @@ class Sizer:
         return Sizing(wanted, "policy", None, getattr(self.policy, "ceiling", None), getattr(self.policy, "why", ""))
 
     def upcoming(self, wall: float) -> Upcoming | None:
-        """Return the next rise that the season expects within a day from *wall*; None: none, or it knows too little."""
+        """Return the next rise that the season expects within a day from *wall*; None: it expects none."""
         return None
 
     def state(self) -> bytes:
