@@ -16,7 +16,7 @@ VERSION = 1
 TRIALS, TUNING = "trials", "tuning"
 """The tables."""
 SETTINGS = "settings"
-"""The key in `TUNING` of `Settings`."""
+"""The key in `TUNING` of `TunerSettings`."""
 
 
 class Freeze(Struct, kw_only=True):
@@ -32,7 +32,7 @@ class Freeze(Struct, kw_only=True):
     """None: until a person ends it."""
 
 
-class Settings(Struct, kw_only=True):
+class TunerSettings(Struct, kw_only=True):
     """What the tuner must remember beside its trials."""
 
     mode: str = "recommend"
@@ -52,26 +52,26 @@ class Settings(Struct, kw_only=True):
 class _Row(Struct, kw_only=True):
     version: int
     trial: Trial | None = None
-    settings: Settings | None = None
+    settings: TunerSettings | None = None
 
 
-class Restored(NamedTuple):
+class RestoredRows(NamedTuple):
     """What could be read."""
 
     trials: list[Trial]
-    settings: Settings | None
+    settings: TunerSettings | None
     refused: int
     """Rows that are damaged or of a newer version. They stay in the file."""
 
 
-def encoded(value: Trial | Settings) -> bytes:
+def encoded(value: Trial | TunerSettings) -> bytes:
     """Return *value* as a row."""
     if isinstance(value, Trial):
         return msgspec.json.encode(_Row(version=VERSION, trial=value))
     return msgspec.json.encode(_Row(version=VERSION, settings=value))
 
 
-def restored(rows: Mapping[str, Mapping[str, bytes]]) -> Restored:
+def restored(rows: Mapping[str, Mapping[str, bytes]]) -> RestoredRows:
     """Read *rows*, by table and key. A row that cannot be used is counted and logged, and never an error."""
     trials, settings, refused = [], None, 0
     for table in (TRIALS, TUNING):
@@ -89,7 +89,7 @@ def restored(rows: Mapping[str, Mapping[str, bytes]]) -> Restored:
                 refused += 1
     if refused:
         logger("tuner").warning("some rows of the saved state cannot be used", refused=refused)
-    return Restored(trials, settings, refused)
+    return RestoredRows(trials, settings, refused)
 
 
 def _read(row: bytes) -> _Row | None:

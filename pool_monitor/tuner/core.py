@@ -11,7 +11,7 @@ from pool_monitor.config.tuner import TunerConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot.tuning import TrialView, TunerMode, TuningView
 from pool_monitor.tuner.audit import restored
-from pool_monitor.tuner.intents import Inputs, Intent
+from pool_monitor.tuner.intents import Intent, TunerInputs
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.policy import Policy
 from pool_monitor.tuner.trials import TrialBook
@@ -113,7 +113,7 @@ class TunerCore:
 
     # -- the drive ------------------------------------------------------------------------------------------------
 
-    def step(self, now: float, wall: float, inputs: Inputs) -> list[Intent]:  # noqa: ARG002
+    def step(self, now: float, wall: float, inputs: TunerInputs) -> list[Intent]:  # noqa: ARG002
         """Do what is due, once per interval. Returns what is to be done, in its order.
 
         When an intent cannot be carried out, those after it must not be.

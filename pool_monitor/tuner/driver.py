@@ -10,7 +10,7 @@ from pool_monitor.events import TUNING_TRANSITION
 from pool_monitor.log import logger
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.core import TunerCore
-from pool_monitor.tuner.intents import Apply, Emit, Inputs, Intent, Store
+from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
 
 Commit = Callable[[Mapping[str, Mapping[str, bytes | None]]], Awaitable[bool]]
 """Keeps rows, by table and key. Returns whether they are on the disk, or whether there is none."""
@@ -27,7 +27,7 @@ class TunerDriver:
     def __init__(self, core: TunerCore, commit: Commit, tunables: Pools) -> None:
         self.core, self._commit, self._tunables = core, commit, tunables
 
-    async def step(self, now: float, wall: float, inputs: Inputs) -> None:
+    async def step(self, now: float, wall: float, inputs: TunerInputs) -> None:
         """One step of the core, and what it wants."""
         await self.carry_out(self.core.step(now, wall, inputs))
 
@@ -40,7 +40,7 @@ class TunerDriver:
         todo = list(intents)
         while todo:
             for intent in todo:
-                if isinstance(intent, Store):
+                if isinstance(intent, StoreRows):
                     if not await self._commit(intent.rows):
                         self.core.not_stored()
                         break

@@ -17,7 +17,7 @@ def no_history(pool: str) -> History | None:  # noqa: ARG001
     return None
 
 
-class Inputs(NamedTuple):
+class TunerInputs(NamedTuple):
     """What is known at one step."""
 
     tunables: Mapping[str, Sequence[Tunable]]
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
     """Wall-clock time of the latest mark of a deployment; None: there is none."""
 
 
-class Store(NamedTuple):
+class StoreRows(NamedTuple):
     """Keep rows: by table and key; None: the row is gone. What follows waits until they are on the disk."""
 
     rows: Mapping[str, Mapping[str, bytes | None]]
@@ -57,4 +57,4 @@ class Emit(NamedTuple):
     metadata: dict[str, Any]
 
 
-Intent = Store | Apply | Emit
+Intent = StoreRows | Apply | Emit

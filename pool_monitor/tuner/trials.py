@@ -9,7 +9,7 @@ from typing import Any
 from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot.advice import Effect
 from pool_monitor.tuner.audit import encoded
-from pool_monitor.tuner.intents import Emit, Intent, Store
+from pool_monitor.tuner.intents import Emit, Intent, StoreRows
 from pool_monitor.tuner.trial import TRIAL, Trial
 
 TRIALS_MAX = 1000
@@ -117,7 +117,7 @@ class TrialBook:
         self._keep(trial, before.value, wall)
 
     def _keep(self, trial: Trial, before: str, wall: float) -> None:
-        self._out.append(Store({TABLE: {trial.id: encoded(trial)}}))
+        self._out.append(StoreRows({TABLE: {trial.id: encoded(trial)}}))
         measurements = {"system_time": int(wall * 1e9), "value_before": trial.before, "value_after": trial.after}
         metadata = {
             **self._metadata(),
@@ -141,4 +141,4 @@ class TrialBook:
         for name in gone:
             del self._trials[name]
         if gone:
-            self._out.append(Store({TABLE: gone}))
+            self._out.append(StoreRows({TABLE: gone}))
