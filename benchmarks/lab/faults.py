@@ -119,7 +119,7 @@ class Faults:
             return worker.id == name
         return kind != "operation" or self._pool.operations[operation] == name
 
-    # -- single calls: `CallRules` --------------------------------------------------------------------------------------
+    # -- single calls: `CallRules` ------------------------------------------------------------------------------------
 
     def pinned(self, call: SimulatedCall) -> SimulatedWorker | None:
         for worker, share, draws in self._pins:
@@ -169,7 +169,7 @@ class Faults:
         if self._is_on(number):
             self._bursts[number] = self._bursts.get(number, 0) + size
 
-    # -- the loop and the processes -------------------------------------------------------------------------------------
+    # -- the loop and the processes -----------------------------------------------------------------------------------
 
     def _block(self, due: tuple[int, BlockLoop]) -> None:
         number, fault = due

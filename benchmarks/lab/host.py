@@ -25,7 +25,6 @@ MONITOR = {"monitor": "laboratory"}
 _BLOCK_S = 0.1
 """A block of the loop from this length on is told while it lasts."""
 _USUAL_LAG_S = 0.0004
-_SPARE_CPUS = 4
 _WORKER, _HOST = events.RESOURCE_WORKER.event, events.RESOURCE_HOST.event
 _PROCESS, _LAG = events.RESOURCE_PROCESS.event, events.LOOP_LAG.event
 
@@ -64,10 +63,13 @@ class Host:
         self._lagged = 0.0
         self._crowded = self._looked = 0
         scenario = self._scenario
-        neighbours = max((fault.cores for fault in scenario.faults if isinstance(fault, Neighbour)), default=0.0)
-        most = max(scenario.n0, *(size for _at, size in scenario.size), 1)
-        spare = 0 if neighbours else _SPARE_CPUS
-        self.cpus = scenario.cores or math.ceil(most * scenario.cpu_share + neighbours + spare)
+        bounds = [bound for bound in (scenario.cores, scenario.cpu_quota) if bound is not None]
+        neighbours = [fault.cores for fault in scenario.faults if isinstance(fault, Neighbour)]
+        if neighbours and not bounds:  # as many as together keep the machine busy
+            most = max(scenario.n0, *(size for _at, size in scenario.size), 1)
+            bounds = [float(math.ceil(most * scenario.cpu_share + max(neighbours)))]
+        self.cpus = min(bounds, default=None)
+        """Processors that may be used; None: the scenario does not bound them, and says nothing of them."""
         self.limited = scenario.cpu_quota is not None or any(isinstance(one, Throttle) for one in scenario.faults)
 
     def begin(self) -> None:
@@ -84,7 +86,7 @@ class Host:
             self._lags(now)
         simulator.agenda.put(math.floor(now + 1), self._second)
 
-    # -- the loop -------------------------------------------------------------------------------------------------------
+    # -- the loop -----------------------------------------------------------------------------------------------------
 
     def blocked(self, begin: float, end: float) -> None:
         """The loop is blocked from *begin* to *end*."""
@@ -117,7 +119,7 @@ class Host:
                 _LAG.emit_mapped({"duration": round(lag * NS)}, MONITOR)
         self._blocks = [block for block in self._blocks if block[1] > now]
 
-    # -- processes and the host -----------------------------------------------------------------------------------------
+    # -- processes and the host ---------------------------------------------------------------------------------------
 
     def _sample(self, _nothing: object) -> None:
         simulator, now = self._simulator, self._simulator.clock.now
@@ -179,10 +181,10 @@ class Host:
         self._crowded = self._looked = 0
         measured = {
             "interval": round(SAMPLE_S * NS),
-            "cpus": self.cpus,
-            "cpu_ratio": min(1.0, used / self.cpus),
             "pressure_cpu": max([crowded, *(fault.pressure for fault in neighbours)]),
         }
+        if self.cpus is not None:
+            measured |= {"cpus": self.cpus, "cpu_ratio": min(1.0, used / self.cpus)}
         if self.limited:
             ratios = (fault.periods_ratio for fault in active_of(faults, Throttle))
             measured["throttled_ratio"] = max(ratios, default=0.0)

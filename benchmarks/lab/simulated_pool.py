@@ -25,7 +25,6 @@ from pool_monitor.pool.policy.service_times import ServiceTimes
 from pool_monitor.snapshot import PoolView
 from pool_monitor.telemetry import FAILURES
 from pool_monitor.tunable import TunableUnit
-from pool_monitor.tuner.observation import EndedCall
 
 STARTING, IDLE, BUSY, GONE = range(4)
 NS = 1e9
@@ -126,8 +125,6 @@ class SimulatedPool:
         self.completed = self.restarts = self.refused = self.pids = 0
         self.refusals: Counter[str] = Counter()
         self.waits: list[float] = [-1.0] * len(self.services)  # by call, once it is known
-        self.ended: list[EndedCall] = []
-        self.keep_ended = False  # whether `ended` is filled: a policy without a journal reads it
         self._expiries: list[tuple[float, int, SimulatedCall]] = []
         self._armed = float("inf")
         self._paid_until = self._paid_s = 0.0
@@ -138,7 +135,7 @@ class SimulatedPool:
     def tunables(self) -> Sequence[SizeKnob]:
         return (SizeKnob(self, self.scenario),)
 
-    # -- its size ---------------------------------------------------------------------------------------------------
+    # -- its size -----------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Start the pool: its first workers are ready at once."""
@@ -424,8 +421,6 @@ class SimulatedPool:
         ran = call.ends - call.started
         worker.busy_s += ran
         worker.cpu_s += ran * call.cpu_rate
-        if self.keep_ended:
-            self.ended.append(EndedCall(call.arrived, call.started, self.clock.now))
         if self.deadlines:
             self.times.add(self.operations[call.operation], ran)
         if self.deadlines and call.ends == call.deadline:

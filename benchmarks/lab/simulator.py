@@ -21,8 +21,11 @@ from benchmarks.lab.scenario import Scenario
 from benchmarks.lab.simulated_pool import SimulatedPool
 from benchmarks.lab.traffic import Traffic, draw
 from benchmarks.lab.virtual_clock import Agenda, VirtualClock
+from pool_monitor.advisor.journal import Journal
 from pool_monitor.metrics.collector import Collector
+from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observation import Observation
+from pool_monitor.tuner.observer import Observer
 from pool_monitor.tuner.policy import Policy
 
 INTERVAL_S = 1.0
@@ -150,63 +153,80 @@ class Simulator:
         return np.where(waits <= -2.0, np.inf, np.where(waits < 0, so_far, waits))
 
 
-class PolicyDriver:
-    """Shows a policy what a tuner would show it, once a second, and sets the size that it wants."""
+class Watch:
+    """What watches the pool of a run, as a monitor does: the windows, the journal and the observer. *windows*: whether
+    the collector counts too, which the advisor does not need.
+    """
 
-    def __init__(self, policy: Policy, *, windows: bool = True) -> None:
-        self.policy, self.windows = policy, windows
+    def __init__(self, simulator: Simulator, *, windows: bool = True) -> None:
+        scenario = simulator.scenario
+        self._simulator, self._name = simulator, scenario.pool
+        instances = {scenario.pool: simulator.pool.identity.instance}
+        self.collector = Collector([scenario.pool], simulator.clock, instances=instances) if windows else None
+        self.journal = Journal(
+            [scenario.pool],
+            simulator.clock,
+            journal_id="pool_monitor.laboratory",
+            instances=instances,
+            wait_target=scenario.wait_target_s,
+        )
+        self.observer = Observer(self.journal, scenario.pool)
+
+    def attach(self) -> None:
+        self.journal.attach()
+        if self.collector is not None:
+            self.collector.attach()
+
+    def detach(self) -> None:
+        self.journal.detach()
+        if self.collector is not None:
+            self.collector.detach()
+
+    def tick(self) -> PoolView:
+        """Take the gauges of this second."""
+        view = self._simulator.pool.view()
+        if self.collector is not None:
+            self.collector.tick()
+            self.collector.sample(view)
+        self.journal.tick({self._name: view})
+        return view
+
+    def observe(self, view: PoolView) -> Observation:
+        """What a policy is shown now."""
+        scenario = self._simulator.scenario
+        return self.observer.observe(
+            view,
+            low=scenario.n_min,
+            high=scenario.n_max,
+            wait_target=scenario.wait_target_s,
+            cold_start=scenario.cold_start_s,
+        )
+
+
+class PolicyDriver:
+    """Shows a policy what the tuner would show it, once a second, and sets the size that it wants."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
         self.out_of_range = 0
-        self._seen = (0, 0, 0.0)
+        self._watch: Watch | None = None
 
     def begin(self, simulator: Simulator) -> None:
-        self._collector = Collector([simulator.scenario.pool], simulator.clock) if self.windows else None
-        if self._collector is not None:
-            self._collector.attach()
-        simulator.pool.keep_ended = True
+        self._watch = Watch(simulator)
+        self._watch.attach()
 
     def second(self, simulator: Simulator) -> None:
-        pool = simulator.pool
-        if self._collector is not None:
-            self._collector.tick()
-            self._collector.sample(pool.view())
-        wanted = self.policy.decide(self._observe(simulator))
-        pool.ended = []
+        assert self._watch is not None
+        wanted = self.policy.decide(self._watch.observe(self._watch.tick()))
         if wanted is None:
             return
         low, high = simulator.scenario.n_min, simulator.scenario.n_max
         self.out_of_range += not low <= wanted <= high
-        knob = pool.tunables()[0]
-        knob.set(min(max(wanted, low), high))
+        simulator.pool.tunables()[0].set(min(max(wanted, low), high))
 
     def end(self, _simulator: Simulator) -> None:
-        if self._collector is not None:
-            self._collector.detach()
-
-    def _observe(self, simulator: Simulator) -> Observation:
-        scenario, pool, now = simulator.scenario, simulator.pool, simulator.clock.now
-        arrived, refused, before = self._seen
-        self._seen = (simulator.arrived, pool.refused, now)
-        return Observation(
-            now=now,
-            wall=scenario.wall_s + now,
-            interval=now - before,
-            size=pool.size,
-            low=scenario.n_min,
-            high=scenario.n_max,
-            busy=pool.busy,
-            idle=len(pool.idle),
-            starting=pool.starting,
-            waiting=pool.waiting,
-            arrivals=simulator.arrived - arrived,
-            refused=pool.refused - refused,
-            calls=pool.ended,
-            wait_target=scenario.wait_target_s,
-            cold_start=scenario.cold_start_s,
-            cpus=scenario.cores,
-            cpu_fraction=None if scenario.cores is None else scenario.cpu_share,
-            worker_memory=None,
-            memory_free=None,
-        )
+        if self._watch is not None:
+            self._watch.detach()
 
 
 Controller = Policy | Driver
