@@ -23,6 +23,8 @@ HARMLESS = 1.35
 """And below so many times it, with 95 % confidence, the growth is harmless."""
 STOP_Z, BACK_Z = 2.0, 4.0
 """Standard errors with which growth is stopped, and taken back."""
+PROBE = 0.2
+"""After a ceiling, growth beyond it is tried with this share of it."""
 WORTH = 0.3
 """A growth is worth it if it brings this share of what it would bring without contention."""
 CALLS_MIN = 20
@@ -30,6 +32,8 @@ CALLS_MIN = 20
 CEILING_S, CEILING_MOST_S = 120.0, 900.0
 """How long a ceiling stands: twice as long with each one that follows another."""
 IMMUNE_S = 120.0
+RECENT_S = 4.0
+"""Calls of so many seconds, or of eight mean times, are those after the growth."""
 JUDGED_S = 120.0
 """An episode that is not judged for so long is closed: what came before it is too old to compare with."""
 
@@ -132,11 +136,19 @@ class Guard:
             return self._ceiling
         if self.state is GuardState.STOPPED:
             return size
+        if self._fails:  # a growth beyond the last ceiling is tried in small steps
+            return max(size if self.state is GuardState.CHECKING else 0, self._ceiling + self._probe())
         if self.state is GuardState.CHECKING and episode is not None:
             known = now >= episode.ready + 4 * episode.service
             if not known or 4 * episode.service > cold_start:
-                return max(2 * episode.before, episode.before + 4, size)
+                # What is not decided for long may be harmless: a load that grows must not wait for it for ever.
+                turns = max(0.0, now - episode.ready - 4 * episode.service) // (10 + 8 * episode.service)
+                most = 2.0 ** min(1 + turns, 16)
+                return max(int(most * episode.before), episode.before + 4, size)
         return None
+
+    def _probe(self) -> int:
+        return max(1, math.ceil(PROBE * self._ceiling))
 
     def why(self) -> str:
         """Return the reason of the limit in words; empty: there is none worth a word."""
@@ -161,8 +173,11 @@ class Guard:
                 return
             self._low = cohorts.between(episode.at - max(1.0, 2 * usual), episode.ready)
         last = now - 4 * usual
-        first = max(last - max(4.0, 4 * usual), episode.ready)
-        if self._low.calls < CALLS_MIN or last - first < 1.0:
+        first = max(last - max(RECENT_S, 8 * usual), episode.ready)
+        if self._low.calls < CALLS_MIN:  # there is nothing to compare with, and there never will be
+            self._step("expired")
+            return
+        if last - first < 1.0:
             return
         high = cohorts.between(first, last)
         if high.calls < CALLS_MIN:
