@@ -92,6 +92,8 @@ class Guard:
         self.rollbacks = self.false_rollbacks = 0
         """Since the beginning."""
         self._episode: _Episode | None = None
+        self._all_ready = -math.inf
+        """When the workers of the latest growth are ready: the episode may hold several."""
         self._low: Cohort | None = None
         self._slow_mean = math.nan
         self._ceiling = 0
@@ -121,6 +123,8 @@ class Guard:
                 self._episode = _Episode(grown_from, service, self._seen_at, self._seen_at + cold_start)
                 self._low = None
                 self._until = self._episode.ready + 4 * service + max(JUDGED_S, 20 * service)
+        if grown_from is not None and size > grown_from:
+            self._all_ready = self._seen_at + cold_start
         self._size, self._seen_at = size, now
         if self.state in (GuardState.CHECKING, GuardState.STOPPED):
             self._judge(now, size, service or 0.0, cohorts)
@@ -182,9 +186,9 @@ class Guard:
         high = cohorts.between(first, last)
         if high.calls < CALLS_MIN:
             return
-        self._compare(now, size, episode.before, self._low, high)
+        self._compare(now, size, episode.before, self._low, high, complete=first >= self._all_ready)
 
-    def _compare(self, now: float, size: int, before: int, low: Cohort, high: Cohort) -> None:
+    def _compare(self, now: float, size: int, before: int, low: Cohort, high: Cohort, *, complete: bool) -> None:
         z = (high.mean - low.mean) / math.sqrt(max(high.variance + low.variance, 1e-18))
         slower = high.mean > SLOWER * low.mean
         gain, worth = (size / high.mean) / (before / low.mean), 1 + WORTH * (size / before - 1)
@@ -198,8 +202,9 @@ class Guard:
             if self.state is GuardState.CHECKING:
                 self._step("slower")
         elif high.mean + 1.64 * math.sqrt(high.variance) < HARMLESS * low.mean:
-            self._step("harmless")
-            self._fails = 0
+            if complete:  # otherwise only the beginning of the growth is known to be harmless
+                self._step("harmless")
+                self._fails = 0
         elif self.state is GuardState.STOPPED:
             self._step("not slower")
 
