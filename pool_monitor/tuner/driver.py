@@ -56,7 +56,7 @@ class TunerDriver:
 
 
 def _batches(intents: Iterable[Intent]) -> Iterator[tuple[Rows, list[Intent]]]:
-    """Group *intents*: the rows up to and with the next change are one transaction. A change is the last of its group."""
+    """Group *intents*: the rows up to the next change are one transaction. A change is the last of its group."""
     rows: dict[str, dict[str, bytes | None]] = {}
     rest: list[Intent] = []
     for intent in intents:
