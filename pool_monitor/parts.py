@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pool_monitor.metrics import LiveMetrics
     from pool_monitor.metrics.collector import SecondListener
     from pool_monitor.metrics.gauges import GaugeBlock
-    from pool_monitor.snapshot import Snapshot, WorkerView
+    from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
 
 
 ViewT = TypeVar("ViewT", bound=Struct)
@@ -95,6 +95,12 @@ class Context(NamedTuple):
     """Why each degraded part is degraded, by part."""
     alerts: Callable[[], Any]
     """The `alerts.manager.AlertManager` of the monitor. It outlives the part that drives it."""
+    advisor: Callable[[], Any]
+    """The `advisor.manager.Advisor` of the monitor."""
+    tuner: Callable[[], Any]
+    """The `tuner.manager.Tuner` of the monitor."""
+    statuses: Callable[[], Iterator[PoolView]]
+    """The gauges of every pool now. Pools whose gauges cannot be read are left out."""
     history: Callable[[], Any]
     """`Monitor.history`: queries of the history on disk (`storage.HistoryMetrics`); None while there is none."""
     record: Callable[[], Callable[..., None] | None]
