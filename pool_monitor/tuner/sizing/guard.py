@@ -25,7 +25,7 @@ STOP_Z, BACK_Z = 2.0, 4.0
 """Standard errors with which growth is stopped, and taken back."""
 WORTH = 0.3
 """A growth is worth it if it brings this share of what it would bring without contention."""
-CALLS_MIN = 30
+CALLS_MIN = 20
 """The fewest calls of each side."""
 CEILING_S, CEILING_MOST_S = 120.0, 900.0
 """How long a ceiling stands: twice as long with each one that follows another."""
@@ -119,7 +119,7 @@ class Guard:
                 self._until = self._episode.ready + 4 * service + max(JUDGED_S, 20 * service)
         self._size, self._seen_at = size, now
         if self.state in (GuardState.CHECKING, GuardState.STOPPED):
-            self._judge(now, size, cohorts)
+            self._judge(now, size, service or 0.0, cohorts)
         elif self.state is GuardState.ROLLED_BACK:
             self._verify(now, cohorts)
         elif self.state is GuardState.IMMUNE and now >= self._until:
@@ -148,14 +148,14 @@ class Guard:
             return "it grew a moment ago, and whether that helps is not known yet"
         return ""
 
-    def _judge(self, now: float, size: int, cohorts: Cohorts) -> None:
+    def _judge(self, now: float, size: int, service: float, cohorts: Cohorts) -> None:
         episode = self._episode
         if episode is None:
             return
         if now >= self._until or size <= episode.before:
             self._step("expired")
             return
-        usual = episode.service
+        usual = max(episode.service, min(service, 5 * episode.service))
         if self._low is None:
             if now < episode.ready + 4 * usual:
                 return
