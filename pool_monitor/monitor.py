@@ -12,7 +12,7 @@ import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+    from pool_monitor.storage.shared_state import SharedState
     from pool_monitor.tuner.manager import Tuner
 
 
@@ -129,6 +130,8 @@ class Monitor:
             statuses=self._pools.statuses,
             history=lambda: self.history,
             record=lambda: self._from_part("history", "record"),
+            tunables=self._pools.tunables,
+            state=cache(partial(_shared_state, self)),
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
@@ -407,6 +410,13 @@ class Monitor:
         waiting, self._next_tick = self._next_tick, None
         if waiting is not None and not waiting.done():
             waiting.set_result(going_on)
+
+
+def _shared_state(monitor: Monitor) -> SharedState:
+    """What must survive a restart."""
+    from pool_monitor.storage.shared_state import SharedState
+
+    return SharedState(monitor.config.state.path, monitor.context)
 
 
 def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:
