@@ -131,7 +131,7 @@ class Monitor:
             history=lambda: self.history,
             record=lambda: self._from_part("history", "record"),
             tunables=self._pools.tunables,
-            state=cache(lambda: _shared_state(self)),
+            state=cache(partial(_shared_state, self)),
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
@@ -410,6 +410,13 @@ class Monitor:
         waiting, self._next_tick = self._next_tick, None
         if waiting is not None and not waiting.done():
             waiting.set_result(going_on)
+
+
+def _shared_state(monitor: Monitor) -> SharedState:
+    """What must survive a restart."""
+    from pool_monitor.storage.shared_state import SharedState
+
+    return SharedState(monitor.config.state.path, monitor.context)
 
 
 def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:
