@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_monitor import ConfigError, OperationTimeout, Pool, PoolClosed, PoolSaturated, QueueTimeout, telemetry
+from pool_monitor import (
+    ConfigError,
+    Monitor,
+    OperationTimeout,
+    Pool,
+    PoolClosed,
+    PoolSaturated,
+    QueueTimeout,
+    telemetry,
+)
 from pool_monitor.config import PoolConfig
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.deadline_wheel import TICK
@@ -352,3 +362,71 @@ async def test_nothing_is_handed_ahead_once_it_is_not_allowed():
         for _ in range(3):
             await asyncio.gather(*(pool.run("echo") for _ in range(100)))
         assert roster.depth > 1
+
+
+# -- pools of other packages --------------------------------------------------------------------------------------
+
+
+class Offer(SimpleNamespace):
+    """A tunable of another package."""
+
+    def __init__(self, **changed: Any) -> None:
+        good = {"name": "size", "unit": "count", "value": 2.0, "low": 1.0, "high": 4.0, "step": 1.0}
+        super().__init__(**{**good, "live": True, "effect_delay": 1.0, "set": print, **changed})
+
+
+class Foreign:
+    """A pool of another package."""
+
+    def __init__(self, offers: Any) -> None:
+        self.name, self.offers = "foreign", offers
+
+    def status(self) -> Any:
+        raise NotImplementedError
+
+    def workers(self) -> Any:
+        raise NotImplementedError
+
+    def tunables(self) -> Any:
+        if isinstance(self.offers, Exception):
+            raise self.offers
+        return self.offers
+
+
+def test_the_monitor_sees_what_pools_offer():
+    foreign, ours = Foreign([Offer(), Offer(name="limit")]), inline()
+    without = SimpleNamespace(name="without", status=foreign.status, workers=foreign.workers)
+    found = Monitor([foreign, ours, without]).context.tunables()  # type: ignore[list-item]
+    assert {pool: [one.name for one in offers] for pool, offers in found.items()} == {
+        "foreign": ["size", "limit"],
+        "ops": [one.name for one in ours.tunables()],
+    }
+
+
+@pytest.mark.parametrize(
+    "offers",
+    [
+        RuntimeError("broken"),
+        None,
+        7,
+        [None],
+        [SimpleNamespace(name="size")],
+        [Offer(name="a b")],
+        [Offer(name="\x1b[2J")],
+        [Offer(name=3)],
+        [Offer(unit="m")],
+        [Offer(value=math.nan)],
+        [Offer(high=math.inf)],
+        [Offer(low="1")],
+        [Offer(value=5.0)],
+        [Offer(step=0.0)],
+        [Offer(effect_delay=-1.0)],
+        [Offer(set=None)],
+        [Offer(), Offer()],
+    ],
+)
+def test_a_pool_that_offers_nonsense_costs_that_pool_and_is_logged_once(offers: Any, caplog: pytest.LogCaptureFixture):
+    tunables = Monitor([Foreign(offers), inline()]).context.tunables  # type: ignore[list-item]
+    for _ in range(3):
+        assert list(tunables()) == ["ops"]
+    assert ["what may be changed cannot be read" in record.getMessage() for record in caplog.records] == [True]
