@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks import (
@@ -55,6 +56,12 @@ def anomaly(options: argparse.Namespace) -> None:
     bench_anomaly.main(options.data, options.json, as_markdown=options.markdown)
 
 
+def lab(arguments: Sequence[str]) -> int:
+    from benchmarks.lab.command import main as lab_main
+
+    return lab_main(arguments)
+
+
 def _seconds(options: argparse.Namespace, otherwise: float) -> float:
     seconds: float | None = options.seconds
     return otherwise if seconds is None else seconds
@@ -71,6 +78,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "alerts": alerts,
     "anomaly": anomaly,
 }
+LAB = "lab"
+"""Has options of its own, and takes minutes: it runs only when it is named."""
 NEEDS_DATA = "anomaly"
 """Left out if no benchmark is named and no data are given."""
 CHOOSERS: dict[str, Callable[[Sequence[str] | None], Sequence[str]]] = {
@@ -80,8 +89,10 @@ CHOOSERS: dict[str, Callable[[Sequence[str] | None], Sequence[str]]] = {
 
 
 def main() -> None:
+    if sys.argv[1:2] == [LAB]:
+        sys.exit(lab(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}, {LAB} (see {LAB} --help)")
     parser.add_argument(
         "--seconds",
         type=float,

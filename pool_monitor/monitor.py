@@ -12,7 +12,7 @@ import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,11 +40,14 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from pool_monitor.advisor.manager import Advisor
     from pool_monitor.alerts.manager import AlertManager
     from pool_monitor.metrics import Window
     from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+    from pool_monitor.storage.shared_state import SharedState
+    from pool_monitor.tuner.manager import Tuner
 
 
 _REASON_MAX = 500
@@ -119,11 +122,16 @@ class Monitor:
             on_second=self._collector.on_second,
             know_errors=self._collector.errors.know,
             on_gauges=self._collector.on_gauges,
-            asgi=self._local_app,
+            asgi=partial(self.asgi, local=True),
             outages=lambda: self._degraded,
             alerts=lambda: self.alerts,
+            advisor=lambda: self.advisor,
+            tuner=lambda: self.tuner,
+            statuses=self._pools.statuses,
             history=lambda: self.history,
             record=lambda: self._from_part("history", "record"),
+            tunables=self._pools.tunables,
+            state=cache(partial(_shared_state, self)),
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
@@ -165,6 +173,20 @@ class Monitor:
         from pool_monitor.alerts.manager import AlertManager
 
         return AlertManager(self.config, self.context)
+
+    @cached_property
+    def advisor(self) -> Advisor:
+        """The advice: `recommendations`, the most urgent first, `explain`, `dismiss`."""
+        from pool_monitor.advisor.manager import Advisor
+
+        return Advisor(self.config, self.context)
+
+    @cached_property
+    def tuner(self) -> Tuner:
+        """The tuner: its `mode`, `pending`, `approve`, `reject`, `rollback`, `freeze`, `history`."""
+        from pool_monitor.tuner.manager import Tuner
+
+        return Tuner(self.config, self.context)
 
     def _from_part(self, name: str, attribute: str) -> Any:
         part = next((runner.part for runner in self._parts.values() if runner.name == name), None)
@@ -208,6 +230,8 @@ class Monitor:
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
             alerts=self.alerts.shown() if "alerts" in self.__dict__ else (),  # without them, nothing is imported
+            advice=self.advisor.recommendations() if "advisor" in self.__dict__ else (),
+            tuning=self.tuner.view() if "tuner" in self.__dict__ else None,
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
@@ -240,17 +264,13 @@ class Monitor:
             pools={name: pool_readiness(status) for name, status in statuses.items()},
         )
 
-    def asgi(self) -> Starlette:
-        """The HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""
+    def asgi(self, *, local: bool = False) -> Starlette:
+        """The HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py). *local*: it is
+        for the local socket, which only our own user can open, so that it may act on the pools.
+        """
         from pool_monitor.service.app import make_app
 
-        return make_app(self)
-
-    def _local_app(self) -> Starlette:
-        """The app for the local socket, which only our own user can open: it may act on the pools."""
-        from pool_monitor.service.app import make_app
-
-        return make_app(self, local=True)
+        return make_app(self, local=local)
 
     async def stack(self, pool: str, slot: str) -> StackReading:
         """What the worker in *slot* of *pool* does now, or why that is not available. Its call goes on undisturbed.
@@ -370,23 +390,7 @@ class Monitor:
             goes_on = True
             await asyncio.sleep(0)
         self.work.turn()
-        self._emit_self()
-
-    def _emit_self(self) -> None:
-        if MONITOR_SELF.event.on:
-            view = self._collector.self_view()
-            measurements: dict[str, Any] = {
-                "memory": view.memory_bytes,
-                "memory_limit": view.memory_limit_bytes,
-                "buffered": view.buffered,
-                "dropped": view.dropped,
-            }
-            if self.work.cpu_ratio is not None:
-                measurements["cpu_ratio"] = self.work.cpu_ratio
-            if view.lag is not None:
-                measurements["lag_duration"] = round(view.lag * 1e9)
-            about = {"monitor": self._collector.monitor, "service": self._service.name, "mode": view.mode}
-            MONITOR_SELF.event.emit(measurements, about)
+        _emit_self(self._collector, self.work, self._service.name)
 
     def _until_tick(self) -> float:
         wait = self._collector.until_tick()
@@ -406,6 +410,37 @@ class Monitor:
         waiting, self._next_tick = self._next_tick, None
         if waiting is not None and not waiting.done():
             waiting.set_result(going_on)
+
+
+def _shared_state(monitor: Monitor) -> SharedState:
+    """What must survive a restart."""
+    from pool_monitor.storage.shared_state import SharedState
+
+    return SharedState(monitor.config.state.path, monitor.context)
+
+
+def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:
+    if MONITOR_SELF.event.on:
+        view = collector.self_view()
+        measurements: dict[str, Any] = {
+            "memory": view.memory_bytes,
+            "memory_limit": view.memory_limit_bytes,
+            "buffered": view.buffered,
+            "dropped": view.dropped,
+        }
+        if work.cpu_ratio is not None:
+            measurements["cpu_ratio"] = work.cpu_ratio
+        if view.lag is not None:
+            measurements["lag_duration"] = round(view.lag * 1e9)
+        about = {"monitor": collector.monitor, "service": service, "mode": view.mode}
+        MONITOR_SELF.event.emit(measurements, about)
+
+
+def _shared_state(monitor: Monitor) -> SharedState:
+    """What must survive a restart. Nothing is imported for it before a part asks for it."""
+    from pool_monitor.storage.shared_state import SharedState
+
+    return SharedState(monitor.config.state.path, monitor.context)
 
 
 def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:

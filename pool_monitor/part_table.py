@@ -28,6 +28,12 @@ class PartEntry(NamedTuple):
     """What *make* imports."""
 
 
+def _advisor(_config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.advisor.part import AdvisorPart
+
+    return AdvisorPart(context.advisor())
+
+
 def _alerts(config: MonitorConfig, context: Context) -> Part:
     from pool_monitor.alerts.part import AlertsPart
 
@@ -50,6 +56,12 @@ def _resources(config: MonitorConfig, context: Context) -> Part:
     from pool_monitor.resources.part import ResourcesPart
 
     return ResourcesPart(config.resources, context, config.history.path)
+
+
+def _tuner(_config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.tuner.part import TunerPart
+
+    return TunerPart(context.tuner())
 
 
 def _socket(_config: MonitorConfig, context: Context) -> Part:
@@ -84,6 +96,20 @@ PARTS = (
         lambda config: config.alerts.enabled,
         _alerts,
         modules=(_HERE + "alerts.part", _HERE + "alerts.manager"),
+    ),
+    PartEntry(
+        "advisor",
+        None,
+        lambda config: config.advisor.enabled,
+        _advisor,
+        modules=(_HERE + "advisor.part", _HERE + "advisor.manager"),
+    ),
+    PartEntry(
+        "tuner",
+        None,
+        lambda _config: True,  # it may be switched on later; while it is off, it does nothing
+        _tuner,
+        modules=(_HERE + "tuner.part", _HERE + "tuner.manager"),
     ),
     PartEntry("socket", None, lambda config: config.service.socket, _socket, modules=(_HERE + "service.part",)),
 )

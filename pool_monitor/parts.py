@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pool_monitor.metrics import LiveMetrics
     from pool_monitor.metrics.collector import SecondListener
     from pool_monitor.metrics.gauges import GaugeBlock
-    from pool_monitor.snapshot import Snapshot, WorkerView
+    from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
+    from pool_monitor.tunable import Tunable
 
 
 ViewT = TypeVar("ViewT", bound=Struct)
@@ -95,10 +96,21 @@ class Context(NamedTuple):
     """Why each degraded part is degraded, by part."""
     alerts: Callable[[], Any]
     """The `alerts.manager.AlertManager` of the monitor. It outlives the part that drives it."""
+    advisor: Callable[[], Any]
+    """The `advisor.manager.Advisor` of the monitor."""
+    tuner: Callable[[], Any]
+    """The `tuner.manager.Tuner` of the monitor."""
+    statuses: Callable[[], Iterator[PoolView]]
+    """The gauges of every pool now. Pools whose gauges cannot be read are left out."""
     history: Callable[[], Any]
     """`Monitor.history`: queries of the history on disk (`storage.HistoryMetrics`); None while there is none."""
     record: Callable[[], Callable[..., None] | None]
     """`storage.part.HistoryPart.record`, which keeps an evaluation of alert rules; None while no history is kept."""
+    tunables: Callable[[], Mapping[str, Sequence[Tunable]]]
+    """What each pool offers to be changed while it runs, by pool: the only way back to a pool. A pool that offers
+    nothing, or cannot be asked, is left out."""
+    state: Callable[[], Any]
+    """The `storage.shared_state.SharedState` of the monitor: what must survive a restart."""
     spent: Callable[[float], None]
     """Adds processor time that a thread of the part has spent, in seconds, to the monitor's own. For any thread."""
 

@@ -49,7 +49,9 @@ class Calls(NamedTuple):
 
 
 class Buckets(NamedTuple):
-    """One row for each 10 s. A figure that was not measured is NaN."""
+    """One row for each 10 s that are over. A figure that was not measured is NaN; a time in which nothing was measured
+    at all, such as a suspended machine, has no rows.
+    """
 
     at: Floats
     """The beginning of the row."""
@@ -57,7 +59,9 @@ class Buckets(NamedTuple):
     ended: Floats
     """Calls that had a worker and have ended."""
     failed: Floats
+    """Calls that ended with an error of their operation, or lost their worker."""
     timed_out: Floats
+    """Calls that ended with their time-out, also those that had no worker yet."""
     refused: Floats
     retries: Floats
     wait_sum: Floats
@@ -81,9 +85,9 @@ class Buckets(NamedTuple):
     start_seconds: Floats
     """Seconds that these starts took together."""
     deaths: Floats
-    """Processes that ended unplanned."""
+    """Processes that ended unplanned: they crashed, or were killed, also because of one call."""
     planned_ends: Floats
-    """Processes that ended because they were recycled, restarted or retired."""
+    """Processes that ended because they were recycled, restarted or retired, or the pool closed."""
     resizes: Floats
     reversals: Floats
     """Resizes in the direction opposite to the one before."""
@@ -124,10 +128,13 @@ class OperationHistory(NamedTuple):
     hours: Floats
     """The beginning of each hour: at most 8 days."""
     counts: NDArray[np.int64]
-    """Calls by hour and class of execution time. The last class has those beyond the highest bound."""
+    """Calls that the operation ended itself, well or with an error, by hour and class of execution time. The last class
+    has those beyond the highest bound.
+    """
     timeouts: Floats
-    """By hour: calls that ended with the time-out."""
+    """By hour: calls on a worker that ended with the time-out. They are in no class."""
     failed: Floats
+    """By hour: calls that ended with an error, or lost their worker."""
     timeout: float | None
     """The time-out of these calls in seconds, if they were seen to end there or the pool told; None: not known."""
 
@@ -153,9 +160,12 @@ class WorkerHistory(NamedTuple):
 
 
 class Incident(NamedTuple):
-    """Failures of one class on one worker or operation within 10 s of each other."""
+    """Failures of one class, of one operation on one worker, within 10 s of the first. Refused and cancelled calls, and
+    those that never had a worker, are none.
+    """
 
     at: float
+    """When the first of them ended."""
     worker: int
     operation: int
     error: int
@@ -190,6 +200,11 @@ class History(NamedTuple):
     cpu_quota: float | None = None
     """The limit of the cgroup in processors; None: there is none, or it is not known."""
     memory_free: float | None = None
+    """Bytes that may still be used."""
+    one_in: int = 1
+    """Above 1, a filter leaves out calls, and each in `calls` stands for so many: a replay is of no use. All counts are
+    of all calls.
+    """
 
 
 def service_bounds() -> Floats:

@@ -4,7 +4,7 @@ The recursion of J. Kiefer and J. Wolfowitz, "On the theory of queues with many 
 (1955): first come, first served; each call takes the server that is free first. It is exact for such a pool, for any
 arrivals and any service times, and needs one condition: service times do not depend on the number of workers. Where
 workers share a bottleneck, that is wrong (see the pattern ``oversubscription``). How well the replay describes what was
-seen, at the size that the pool had, is its `Forecast.fidelity`: below `FIDELITY`, its figures are not told.
+seen, at the size that the pool had, is its `SizeForecast.fidelity`: below `FIDELITY`, its figures are not told.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def needed(
         return int(np.count_nonzero(replay(at, needs, servers) > target)) <= allowed
 
     span = float(at[-1] - at[0])
-    high = min(most, max(1, math.ceil(float(needs.sum()) / span) + 1)) if span > 0 else min(most, len(at))
+    load = float(needs.sum()) / span if span > 0 else math.inf
+    high = min(most, len(at), max(1, math.ceil(min(load, most)) + 1))
     low = 0
     while not enough(high):
         if high >= most:
@@ -104,7 +105,7 @@ class Outlook(NamedTuple):
     """Of one day at this size."""
 
 
-class Forecast(NamedTuple):
+class SizeForecast(NamedTuple):
     """A table of sizes, and how far it can be trusted."""
 
     now: int
@@ -126,7 +127,7 @@ class Forecast(NamedTuple):
         return self.fidelity >= FIDELITY and self.calls >= FEWEST
 
 
-class Trace(NamedTuple):
+class CallTrace(NamedTuple):
     """The calls that a replay is made of, in the order of their arrivals."""
 
     arrived: Floats
@@ -138,11 +139,11 @@ class Trace(NamedTuple):
     """Calls before this one only fill the queue, since what was before them is not known."""
 
 
-def trace_of(history: History, since: float | None = None) -> Trace | None:
+def trace_of(history: History, since: float | None = None) -> CallTrace | None:
     """Return the calls of *history* that arrived since the size is what it is, and since *since*; None: too few.
 
     A call that gave up in the queue needs a worker too: its service time is drawn from those of the others, always the
-    same way. `Trace.patience` is the time after which calls were seen to give up.
+    same way. `CallTrace.patience` is the time after which calls were seen to give up.
     """
     calls, stable = history.calls, _unchanged(history.buckets)
     if stable is None or not len(calls.arrived):
@@ -162,10 +163,10 @@ def trace_of(history: History, since: float | None = None) -> Trace | None:
     if lost.any():
         patience = float(np.quantile(waited[lost], 0.5))
         services[lost] = np.random.default_rng(1).choice(services[~lost], size=int(lost.sum()))
-    return Trace(arrived, services, np.maximum(waited, 0.0), size, patience, _settled(calls, order, waited))
+    return CallTrace(arrived, services, np.maximum(waited, 0.0), size, patience, _settled(calls, order, waited))
 
 
-def what_if(history: History, sizes: Sequence[int], since: float | None = None) -> Forecast | None:
+def what_if(history: History, sizes: Sequence[int], since: float | None = None) -> SizeForecast | None:
     """Return what each of *sizes*, and the size of now, would have done to the latest calls; None: there are too few.
 
     One replay for each size: 10 ms for 50,000 calls.
@@ -174,7 +175,7 @@ def what_if(history: History, sizes: Sequence[int], since: float | None = None) 
     return forecast(trace, sizes, history.wait_target) if trace is not None else None
 
 
-def forecast(trace: Trace, sizes: Sequence[int], target: float) -> Forecast:
+def forecast(trace: CallTrace, sizes: Sequence[int], target: float) -> SizeForecast:
     """Return what each of *sizes*, and the size of now, would have done to the calls of *trace*."""
     at, seen = trace.arrived[trace.counted :], trace.waited[trace.counted :]
     service, span = float(trace.services.mean()), float(at[-1] - at[0])
@@ -201,7 +202,7 @@ def forecast(trace: Trace, sizes: Sequence[int], target: float) -> Forecast:
         )
     off = max(abs(played_now - observed.value) - grain, 0.0)
     fidelity = max(0.0, 1 - off / max(observed.value, grain)) if observed.value > 0 or played_now > 0 else 1.0
-    return Forecast(trace.size, observed, fidelity, len(at), span, service, table)
+    return SizeForecast(trace.size, observed, fidelity, len(at), span, service, table)
 
 
 def _interval(times: Floats, waits: Floats, grain: float, error: float) -> Estimate:

@@ -62,7 +62,7 @@ def normal_quantile(share: float) -> float:
     low, high = -40.0, 40.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if 1 - normal_tail(middle) < share else (low, middle)
+        low, high = (middle, high) if normal_tail(-middle) < share else (low, middle)
     return (low + high) / 2
 
 
@@ -175,7 +175,7 @@ def benjamini_hochberg(ps: Sequence[float]) -> list[float]:
     order = sorted(range(count), key=lambda at: ps[at], reverse=True)
     adjusted, least = [1.0] * count, 1.0
     for place, at in enumerate(order):
-        least = min(least, ps[at] * count / (count - place))
+        least = min(least, ps[at] * (count / (count - place)))
         adjusted[at] = least
     return adjusted
 

@@ -2,9 +2,11 @@
 
 `Pool(..., **fields)` takes the fields of `PoolConfig`, and `Monitor(..., config=)` takes a `MonitorConfig`. `load`
 reads both from one TOML file. Its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[resources]``,
-``[history]``, ``[otlp]``, ``[state]`` and ``[alerts]`` have the fields of the structs in this folder.
+``[history]``, ``[otlp]``, ``[state]``, ``[alerts]``, ``[advisor]`` and ``[tuner]`` have the fields of the structs in
+this folder.
 """
 
+from pool_monitor.config.advisor import AdvisorConfig
 from pool_monitor.config.alerts import AlertsConfig, StateConfig
 from pool_monitor.config.history import DEFAULT_TIERS, HistoryConfig, Tier
 from pool_monitor.config.metrics import MetricsConfig
@@ -19,6 +21,7 @@ from pool_monitor.config.tuner import ScheduleEntry, TunerConfig
 
 __all__ = [
     "DEFAULT_TIERS",
+    "AdvisorConfig",
     "AlertsConfig",
     "HistoryConfig",
     "MetricsConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pool_monitor.config.advisor import AdvisorConfig
 from pool_monitor.config.alerts import AlertsConfig, StateConfig
 from pool_monitor.config.fields import Validated
 from pool_monitor.config.history import HistoryConfig
@@ -24,4 +25,5 @@ class MonitorConfig(Validated, frozen=True, kw_only=True):
     otlp: OtlpConfig = OtlpConfig()
     state: StateConfig = StateConfig()
     alerts: AlertsConfig = AlertsConfig()
+    advisor: AdvisorConfig = AdvisorConfig()
     tuner: TunerConfig = TunerConfig()

@@ -87,3 +87,12 @@ class TuningView(Struct, frozen=True, kw_only=True):
     trials: tuple[TrialView, ...] = ()
     """The latest other trials, the newest first."""
     sizing: tuple[SizingView, ...] = ()
+
+
+class TuningReport(Struct, frozen=True, kw_only=True):
+    """The tuner of a service, and what it has done."""
+
+    tuning: TuningView | None
+    """None: the tuner is off and was never on."""
+    history: tuple[TrialView, ...] = ()
+    """The latest changes, the newest first."""

@@ -1,0 +1,53 @@
+"""A ring of rows, one for each stretch of time, whose figures are added up while the stretch lasts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BucketRing:
+    """Figures by column for each *seconds* of time: the latest *rows* stretches. A row begins with zeros."""
+
+    def __init__(self, columns: tuple[str, ...], seconds: float, rows: int) -> None:
+        self.seconds = seconds
+        self._place = {name: number for number, name in enumerate(columns)}
+        self._values = np.zeros((rows, len(columns)))
+        self._numbers = np.full(rows, -1, np.int64)  # of each row: which stretch since the clock's zero
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._values.nbytes + self._numbers.nbytes)
+
+    def number(self, at: float) -> int:
+        """The number of the stretch that *at* lies in."""
+        return math.floor(at / self.seconds)
+
+    def row(self, number: int) -> NDArray[np.float64] | None:
+        """The row of a stretch, to be changed in place; None: it is forgotten already."""
+        place = number % len(self._numbers)
+        if self._numbers[place] != number:
+            if self._numbers[place] > number:
+                return None
+            self._numbers[place] = number
+            self._values[place] = 0.0
+        row: NDArray[np.float64] = self._values[place]
+        return row
+
+    def add(self, at: float, **figures: float) -> None:
+        """Add *figures*, by the name of their column, to the row of *at*."""
+        row = self.row(self.number(at))
+        if row is not None:
+            for name, value in figures.items():
+                row[self._place[name]] += value
+
+    def before(self, now: float) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+        """The numbers of the stretches that are over at *now*, oldest first, and copies of their columns by name."""
+        last = self.number(now)
+        kept = (self._numbers >= 0) & (self._numbers < last) & (self._numbers >= last - len(self._numbers))
+        order = np.flatnonzero(kept)
+        order = order[np.argsort(self._numbers[order])]
+        rows = self._values[order].T.copy()
+        return self._numbers[order], {name: rows[place] for name, place in self._place.items()}

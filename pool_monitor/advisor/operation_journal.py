@@ -1,0 +1,127 @@
+"""What the advisor remembers of the operations of one pool: hourly histograms of their execution times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import OrderedDict, deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.advisor.history import ERROR, OK, OPERATIONS, TIMEOUT, WORKER_LOST, OperationHistory, service_bounds
+
+HOUR_S = 3600.0
+HOURS = 8 * 24
+OPERATION_HOURS = 2048
+"""Hours of operations that are kept: with more than ten operations, less than eight days of each."""
+TIMEOUTS = 20
+"""Ends with a time-out from which the time-out is read."""
+
+_BOUNDS = service_bounds()
+_CLASSES = len(_BOUNDS) + 1
+_TIMED_OUT, _FAILED = _CLASSES, _CLASSES + 1  # columns after those of the classes
+_COLUMNS = _CLASSES + 2
+BYTES = OPERATION_HOURS * _COLUMNS * 4 + OPERATIONS * _COLUMNS * 8
+"""Most bytes of an `OperationJournal`."""
+
+
+class OperationJournal:
+    """The histograms of one pool: at most `OPERATION_HOURS` rows of `HOURS` hours, and the hour that goes on."""
+
+    def __init__(self) -> None:
+        self._hour: int | None = None
+        self._now = np.zeros((1, _COLUMNS), np.int64)  # by operation: the hour that goes on
+        self._rows: OrderedDict[tuple[int, int], NDArray[np.uint32]] = OrderedDict()  # by hour and operation
+        self._timeouts: dict[int, deque[float]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._now.nbytes) + len(self._rows) * (_COLUMNS * 4 + 200)
+
+    def add(
+        self,
+        ended: NDArray[np.float64],
+        operation: NDArray[np.int32],
+        outcome: NDArray[np.int32],
+        seconds: NDArray[np.float64],
+        whole: NDArray[np.float64],
+        weight: NDArray[np.float64],
+    ) -> None:
+        """Count calls that a worker had. *seconds* is their execution time, *whole* the time since they arrived."""
+        self._turn(math.floor(float(ended[-1]) / HOUR_S))
+        operations = int(operation.max()) + 1
+        if operations > len(self._now):
+            more = np.zeros((operations - len(self._now), _COLUMNS), np.int64)
+            self._now = np.concatenate((self._now, more))
+        column = np.searchsorted(_BOUNDS, seconds)
+        rest = outcome > ERROR
+        if rest.any():
+            column = np.where(outcome == TIMEOUT, _TIMED_OUT, column)
+            column = np.where(outcome == WORKER_LOST, _FAILED, column)
+            for number, duration in zip(operation[outcome == TIMEOUT], whole[outcome == TIMEOUT], strict=True):
+                self._timeouts.setdefault(int(number), deque(maxlen=TIMEOUTS)).append(float(duration))
+            counted = (outcome <= TIMEOUT) | (outcome == WORKER_LOST)
+            operation, column, outcome, weight = (a[counted] for a in (operation, column, outcome, weight))
+        size = self._now.size
+        flat = operation * np.int64(_COLUMNS) + column
+        self._now += np.bincount(flat, weight, size).astype(np.int64).reshape(self._now.shape)
+        failed = outcome == ERROR
+        if failed.any():  # in their class, and among the failed
+            counts = np.bincount(operation[failed], weight[failed], len(self._now)).astype(np.int64)
+            self._now[:, _FAILED] += counts
+
+    def history(self, operation: int, now: float) -> OperationHistory:
+        """The hours of one operation, oldest first, with the one that goes on."""
+        self._turn(math.floor(now / HOUR_S))
+        rows = [(hour, row) for (hour, number), row in self._rows.items() if number == operation]
+        return self._made_of(operation, rows)
+
+    def histories(self, now: float) -> dict[int, OperationHistory]:
+        """The hours of each operation that was called."""
+        self._turn(math.floor(now / HOUR_S))
+        rows: dict[int, list[tuple[int, NDArray[np.uint32]]]] = {number: [] for number in range(len(self._now))}
+        for (hour, number), row in self._rows.items():
+            rows[number].append((hour, row))
+        found = {number: self._made_of(number, hours) for number, hours in rows.items()}
+        return {number: history for number, history in found.items() if len(history.hours)}
+
+    def _made_of(self, operation: int, rows: list[tuple[int, NDArray[np.uint32]]]) -> OperationHistory:
+        hours = [hour for hour, _row in rows]
+        counts = [row.astype(np.int64) for _hour, row in rows]
+        if self._hour is not None and operation < len(self._now) and self._now[operation].any():
+            hours.append(self._hour)
+            counts.append(self._now[operation].copy())
+        table = np.stack(counts) if counts else np.zeros((0, _COLUMNS), np.int64)
+        return OperationHistory(
+            hours=np.array(hours, np.float64) * HOUR_S,
+            counts=table[:, :_CLASSES],
+            timeouts=table[:, _TIMED_OUT].astype(np.float64),
+            failed=table[:, _FAILED].astype(np.float64),
+            timeout=self._timeout(operation),
+        )
+
+    def _timeout(self, operation: int) -> float | None:
+        """The time-out that the latest calls that timed out have had; None: there are none, or they differ."""
+        seen = self._timeouts.get(operation)
+        if not seen:
+            return None
+        middle = statistics.median(seen)
+        alike = sum(abs(duration - middle) <= 0.1 * middle for duration in seen)
+        return middle if alike >= 0.8 * len(seen) else None
+
+    def _turn(self, hour: int) -> None:
+        """Put the hour that went on among the others, if another one has begun."""
+        if self._hour is None:
+            self._hour = hour
+        if hour <= self._hour:
+            return
+        for number in np.flatnonzero(self._now.any(axis=1)).tolist():
+            self._rows[self._hour, number] = self._now[number].astype(np.uint32)
+        self._now[:] = 0
+        self._hour = hour
+        while self._rows and (len(self._rows) > OPERATION_HOURS or next(iter(self._rows))[0] <= hour - HOURS):
+            self._rows.popitem(last=False)
+
+
+assert OK < ERROR < TIMEOUT

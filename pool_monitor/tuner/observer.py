@@ -1,0 +1,108 @@
+"""`Observer`: makes the observations that a policy is given, from a `Journal` and the gauges of a pool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pool_monitor.advisor.history import TIMEOUT, Floats, Ints
+from pool_monitor.advisor.journal import Journal
+from pool_monitor.snapshot import PoolView
+from pool_monitor.tuner.observation import EndedCall, Observation
+
+COLD_START_S = 2.0
+"""The cold start that is expected until a start was seen."""
+WAIT_TARGET_S = 1.0
+"""The target until a call has ended, if none is configured."""
+CALLS_MAX = 5000
+"""Most calls per second of the interval that an observation has: the latest."""
+CPU_BUCKETS = 60
+"""Rows of 10 s that the processor-seconds per busy second are taken from: ten minutes."""
+BUSY_MIN_S = 10.0
+"""Seconds on calls below which the processor-seconds per busy second are not known."""
+
+
+class Observer:
+    """Observes the pool *pool* of *journal*: one observation each time it is asked."""
+
+    def __init__(self, journal: Journal, pool: str) -> None:
+        self._journal, self._pool = journal, journal.pools[pool]
+        self._at: float | None = None
+        self._seen = self._pool.calls.total
+        self._arrived = self._refused = 0
+        self._cpu_fraction: float | None = None
+        self._cpu_at = -math.inf
+
+    def observe(
+        self,
+        view: PoolView,
+        *,
+        low: int,
+        high: int,
+        wait_target: float | None = None,
+        cold_start: float = COLD_START_S,
+        memory_free: float | None = None,
+    ) -> Observation:
+        """What has happened since the observation before, and the gauges *view*, on the clock of the journal.
+
+        `Journal.tick` must have taken the gauges of this moment before. *low* and *high* are the range in which the
+        answer must be. *cold_start* is what is expected before a start was seen, and *memory_free* the bytes that more
+        workers may take, if the caller knows better than the host's figures.
+        """
+        journal, pool = self._journal, self._pool
+        now = journal.now()
+        columns, total = journal.latest_calls(pool.pool, self._seen)
+        self._seen = total
+        interval = 0.0 if self._at is None else now - self._at
+        arrivals, refused = pool.arrived - self._arrived, pool.refused - self._refused
+        self._at, self._arrived, self._refused = now, pool.arrived, pool.refused
+        measured = pool.cold_start
+        target = pool.wait_target if wait_target is None else wait_target
+        free = journal.host.memory_free if memory_free is None else memory_free
+        return Observation(
+            now=now,
+            wall=journal.wall(),
+            interval=interval,
+            size=view.size,
+            low=low,
+            high=high,
+            busy=view.busy,
+            idle=view.idle,
+            starting=view.starting,
+            waiting=view.waiting,
+            arrivals=arrivals,
+            refused=refused,
+            calls=_ended(columns.arrived, columns.started, columns.ended, columns.outcome, interval),
+            wait_target=WAIT_TARGET_S if target is None or not target > 0 else target,
+            cold_start=cold_start if measured is None else measured,
+            cpus=journal.host.cpus,
+            cpu_fraction=self._fraction(now),
+            worker_memory=_large(pool.by_worker.memories()),
+            memory_free=None if free is None else int(free),
+        )
+
+    def _fraction(self, now: float) -> float | None:
+        """Processor-seconds per busy second, computed again every 10 s."""
+        if now - self._cpu_at >= self._pool.buckets.seconds:
+            self._cpu_at = now
+            _numbers, columns = self._pool.columns(now)
+            cpu, busy = columns["cpu"][-CPU_BUCKETS:], columns["service_sum"][-CPU_BUCKETS:]
+            measured = ~np.isnan(cpu)
+            seconds = float(busy[measured].sum())
+            self._cpu_fraction = float(cpu[measured].sum()) / seconds if seconds >= BUSY_MIN_S else None
+        return self._cpu_fraction
+
+
+def _ended(arrived: Floats, started: Floats, ended: Floats, outcome: Ints, interval: float) -> Sequence[EndedCall]:
+    """The calls that have ended on a worker, at most the latest `CALLS_MAX` for each second."""
+    kept = np.flatnonzero(~np.isnan(started) & (outcome <= TIMEOUT))
+    kept = kept[-max(int(CALLS_MAX * interval), CALLS_MAX) :]
+    columns = (arrived[kept].tolist(), started[kept].tolist(), ended[kept].tolist())
+    return list(map(EndedCall, *columns))
+
+
+def _large(memories: list[float]) -> int | None:
+    """The memory of a large worker: the 95th percentile."""
+    return int(np.quantile(memories, 0.95)) if memories else None

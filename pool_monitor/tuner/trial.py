@@ -1,0 +1,138 @@
+"""The life of a trial, as a table; and `Trial`, what is kept of one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from pool_monitor.snapshot.advice import Effect
+from pool_monitor.snapshot.tuning import TrialView
+from pool_monitor.state_machine import StateMachine
+
+
+class Stage(StrEnum):
+    """The values of `TrialState`."""
+
+    PROPOSED = "proposed"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPLYING = "applying"
+    VALIDATING = "validating"
+    ROLLING_BACK = "rolling_back"
+    VERIFYING = "verifying"
+    KEPT = "kept"
+    ROLLED_BACK = "rolled_back"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+TRIAL = StateMachine(
+    "trial",
+    Stage.PROPOSED,
+    {
+        Stage.PROPOSED: {
+            "ask": Stage.AWAITING_APPROVAL,
+            "begin": Stage.APPLYING,
+            "refuse": Stage.REJECTED,
+            "lapse": Stage.EXPIRED,
+        },
+        Stage.AWAITING_APPROVAL: {
+            "begin": Stage.APPLYING,
+            "refuse": Stage.REJECTED,
+            "lapse": Stage.EXPIRED,
+        },
+        Stage.APPLYING: {
+            "applied": Stage.VALIDATING,
+            "fail": Stage.REJECTED,
+            "undo": Stage.ROLLING_BACK,
+            "leave": Stage.EXPIRED,
+        },
+        Stage.VALIDATING: {"keep": Stage.KEPT, "undo": Stage.ROLLING_BACK, "leave": Stage.EXPIRED},
+        Stage.ROLLING_BACK: {"restored": Stage.VERIFYING, "leave": Stage.EXPIRED},
+        Stage.VERIFYING: {"verified": Stage.ROLLED_BACK, "leave": Stage.EXPIRED},
+        Stage.KEPT: {"undo": Stage.ROLLING_BACK},
+        Stage.ROLLED_BACK: {},
+        Stage.REJECTED: {},
+        Stage.EXPIRED: {},
+    },
+)
+"""What happens to a trial:
+
+- ``ask``: a person must approve. ``begin``: it was approved, or may begin without.
+- ``refuse``: a person or a check before the change is against it. ``lapse``: its reason is gone.
+- ``applied``: the value is set. ``fail``: it could not be set, and nothing has changed.
+- ``keep``: no harm was found. ``undo``: harm was found, a person asks for it, or the tuner must not go on.
+- ``restored``: the old value is set again. ``verified``: it was measured whether that has helped.
+- ``leave``: somebody else has set another value, or the pool is gone: there is nothing to restore.
+"""
+RUNNING = frozenset({Stage.APPLYING, Stage.VALIDATING, Stage.ROLLING_BACK, Stage.VERIFYING})
+"""The states in which the value is, or may be, another one than before. A pool has at most one such trial."""
+WAITING = frozenset({Stage.PROPOSED, Stage.AWAITING_APPROVAL})
+"""The states before anything has changed."""
+FINAL = frozenset({Stage.ROLLED_BACK, Stage.REJECTED, Stage.EXPIRED})
+"""The states that nothing follows. `Stage.KEPT` is left only when a person rolls it back."""
+
+
+class Trial(Struct, kw_only=True):
+    """One change of one tunable. Stored as a row; times are wall-clock seconds, but for those of `due`."""
+
+    id: str
+    pool: str
+    knob: str
+    unit: str
+    before: float
+    after: float
+    stage: Stage = Stage.PROPOSED
+    origin: str
+    reason: str
+    why: str = ""
+    """Why it was proposed: *reason* says why it is in its state."""
+    actor: str = ""
+    cause: str = ""
+    """What the proposal stands on, such as the id of a recommendation. It lapses with it. Empty: it stands alone."""
+    pinned: float | None = None
+    """The value with which the pool began: what the operator wrote."""
+    effect: Effect | None = None
+    measured: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the verdict stands on, by name."""
+    verdict: str = ""
+    """``better``, ``no_harm``, ``harm`` or ``inconclusive``; empty: there is none yet."""
+    false_rollback: bool = False
+    """Whether it did not help to restore the old value: the change was not the cause."""
+    approved: bool = False
+    """Whether a person has approved it."""
+    protective: bool = False
+    """Whether it answers an overload: it may begin while an alert of the pool fires."""
+    started_at: float
+    changed_at: float
+    due: float | None = None
+    """Monotonic time at which the state ends by itself; None: it does not. It means nothing after a restart."""
+
+    @property
+    def running(self) -> bool:
+        return self.stage in RUNNING
+
+    @property
+    def waiting(self) -> bool:
+        return self.stage in WAITING
+
+    def view(self, now: float, wall: float) -> TrialView:
+        """What is shown of it. *now* is monotonic, *wall* the same moment as wall-clock time."""
+        return TrialView(
+            id=self.id,
+            pool=self.pool,
+            knob=self.knob,
+            unit=self.unit,
+            before=self.before,
+            after=self.after,
+            state=self.stage.value,
+            origin=self.origin,
+            reason=self.reason,
+            actor=self.actor,
+            effect=self.effect,
+            measured=self.measured,
+            started_at=self.started_at,
+            changed_at=self.changed_at,
+            due_at=None if self.due is None else wall + (self.due - now),
+        )

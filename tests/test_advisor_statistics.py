@@ -1,0 +1,163 @@
+"""Tests and intervals: known values, computed with another library, and their error rates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_monitor.advisor import statistics as stats
+
+TIED = [1.1, 2.2, 2.2, 3.3, 4.4, 5.5, 6.6, 7.7, 8.8, 9.9], [2.2, 3.3, 4.4, 6.6, 8.8, 9.9, 11, 12.1, 13.2, 14.3]
+SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+
+
+def test_mann_whitney_has_known_values() -> None:
+    assert stats.mann_whitney(*TIED).p == pytest.approx(0.0686982386)
+    assert stats.mann_whitney(*TIED).z > 0
+    draw = np.random.default_rng(3)
+    first, second = draw.lognormal(0, 1, 60), draw.lognormal(0.4, 1, 45)
+    assert stats.mann_whitney(first, second).p == pytest.approx(0.1514965239)
+    assert stats.mann_whitney(second, first).z < 0
+
+
+@pytest.mark.parametrize(("first", "second"), [([], [1.0]), ([1.0], []), ([2.0] * 9, [2.0] * 7), ([math.nan], [1.0])])
+def test_nothing_to_compare_is_no_difference(first: list[float], second: list[float]) -> None:
+    assert stats.mann_whitney(first, second) == (1.0, 0.0)
+
+
+def test_the_shift_is_found_with_its_interval() -> None:
+    draw = np.random.default_rng(2)
+    covered = 0
+    for _ in range(50):
+        shift = stats.hodges_lehmann(draw.exponential(1, 40), draw.exponential(1, 50) + 0.5)
+        covered += shift.low <= 0.5 <= shift.high
+    assert covered >= 44
+    large = stats.hodges_lehmann(draw.exponential(1, 5_000), draw.exponential(1, 3_000) + 0.5)
+    assert large.value == pytest.approx(0.5, abs=0.05)
+    assert 0.02 < large.high - large.low < 0.1
+    assert math.isnan(stats.hodges_lehmann([], [1.0]).value)
+
+
+def test_wilcoxon_has_known_values() -> None:
+    few = [1.5, -0.3, 2.2, 3.1, -0.9, 4.0, 0.7, 2.6, -1.1, 3.3]
+    assert stats.wilcoxon(few).p == pytest.approx(0.048828125)
+    assert stats.wilcoxon(np.random.default_rng(4).normal(0.3, 1, 40)).p == pytest.approx(0.3166447487)
+    assert stats.wilcoxon([0.0, 0.0]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775327999),
+        (1, 10, 0.0178762131, 0.4041500268),
+        (7, 10, 0.3967781475, 0.8922087326),
+        (10, 10, 0.7224672001, 1.0),
+        (3, 1000, 0.0010207839, 0.0087830141),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_has_known_values(hits: int, trials: int, low: float, high: float) -> None:
+    assert stats.wilson(hits, trials)[1:] == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "share", "p"),
+    [
+        (5, 10, 0.2, 0.0327934976),
+        (3, 1000, 0.001, 0.0802093428),
+        (60, 100, 0.5, 0.0284439668),
+        (1, 100_000, 1e-6, 0.0951626172),
+        (900, 1000, 0.95, 0.99999999996),
+        (10, 10, 0.9, 0.3486784401),
+        (2000, 100_000, 0.018, 1.53092645e-06),
+        (0, 5, 0.1, 1.0),
+        (6, 5, 0.1, 0.0),
+        (1, 5, 0.0, 0.0),
+        (5, 5, 1.0, 1.0),
+    ],
+)
+def test_the_binomial_test_has_known_values(hits: int, trials: int, share: float, p: float) -> None:
+    assert stats.binomial_above(hits, trials, share) == pytest.approx(p, rel=1e-6)
+
+
+@given(trials=st.integers(1, 60), share=st.floats(0.01, 0.99), hits=st.integers(0, 60))
+def test_the_binomial_test_is_the_sum_of_its_terms(trials: int, share: float, hits: int) -> None:
+    terms = [math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits, trials + 1)]
+    assert stats.binomial_above(hits, trials, share) == pytest.approx(min(sum(terms), 1.0), abs=1e-9)
+
+
+def test_benjamini_and_hochberg_have_known_values() -> None:
+    adjusted = stats.benjamini_hochberg([0.01, 0.04, 0.03, 0.005, 0.5, 0.9])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.03, 0.6, 0.9])
+    assert stats.benjamini_hochberg([]) == []
+
+
+@given(ps=SHARES)
+def test_adjusted_values_keep_their_order_and_are_never_smaller(ps: list[float]) -> None:
+    adjusted = stats.benjamini_hochberg(ps)
+    assert all(p <= q <= 1 for p, q in zip(ps, adjusted, strict=True))
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    assert [adjusted[at] for at in order] == sorted(adjusted)
+
+
+@pytest.mark.parametrize(
+    ("share", "z"), [(0.001, -3.0902323062), (0.5, 0.0), (0.975, 1.9599639845), (0.9999, 3.7190164855)]
+)
+def test_normal_quantiles_have_known_values(share: float, z: float) -> None:
+    assert stats.normal_quantile(share) == pytest.approx(z, abs=1e-9)
+    assert stats.normal_tail(z) == pytest.approx(1 - share, abs=1e-9)
+
+
+def _dependent(draw: np.random.Generator, n: int) -> np.ndarray:
+    """Values of one a second that depend on those before them: e^AR(1)."""
+    noise, value, found = draw.normal(0, 0.3, n), 0.0, np.empty(n)
+    for nth in range(n):
+        value = 0.9 * value + noise[nth]
+        found[nth] = value
+    return np.exp(found)
+
+
+def test_blocks_allow_for_values_that_depend_on_each_other() -> None:
+    draw, at = np.random.default_rng(6), np.arange(1_800.0)
+    wrong = {"blocks": 0, "values": 0}
+    for _ in range(25):
+        before, after = (at, _dependent(draw, 1_800)), (at, _dependent(draw, 1_800))
+        ratio = stats.ratio_interval(before, after, 0.9, 60.0)
+        wrong["blocks"] += not ratio.low <= 1 <= ratio.high
+        wrong["values"] += stats.mann_whitney(before[1], after[1]).p < 0.05
+    assert wrong["blocks"] <= 4
+    assert wrong["values"] > 8
+
+
+def test_a_quantile_has_an_interval_around_it() -> None:
+    draw, at = np.random.default_rng(6), np.arange(3_600.0)
+    for share in (0.5, 0.95, 0.99):
+        found = stats.quantile_interval(at, _dependent(draw, 3_600), share)
+        assert found.low <= found.value <= found.high
+        assert found.low < found.high
+    assert math.isnan(stats.quantile_interval([], []).value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"), [(2.0, 4.0, 2.0), (0.0, 0.0, 1.0), (0.0, 3.0, math.inf), (2.0, 0.0, 0.0)]
+)
+def test_the_ratio_of_constants_is_known(before: float, after: float, value: float) -> None:
+    at = np.arange(300.0)
+    found = stats.ratio_interval((at, np.full(300, before)), (at, np.full(300, after)))
+    assert found == (value, value, value)
+    assert math.isnan(stats.ratio_interval(([], []), (at, at)).value)
+
+
+def test_a_trend_is_told_from_noise() -> None:
+    at = np.arange(30.0)
+    rising = 0.1 * at + np.random.default_rng(5).normal(0, 1, 30)
+    slope, p = stats.trend(at, rising)
+    assert slope.value == pytest.approx(0.0906682381)
+    assert slope.low < 0.1 < slope.high
+    assert p < 0.001
+    assert stats.trend(at, np.full(30, 2.0)) == ((0.0, 0.0, 0.0), 1.0)
+    assert stats.trend([0.0, 1.0], [1.0, 2.0])[1] == 1.0

@@ -1,0 +1,175 @@
+"""The controllers of the laboratory that the tuner is compared with, and how runs are named, made and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.lab.command import main
+from benchmarks.lab.controllers import HPA_FAST, HPA_UTIL, Fixed, Hpa, Oracle, RayServe
+from benchmarks.lab.runs import Score, checked_controllers
+from benchmarks.lab.seeds import seeds_of
+from benchmarks.lab.table import judged, means
+from pool_monitor.errors import ConfigError
+from pool_monitor.tuner.observation import Observation
+from pool_monitor.tuner.policy import Policy
+
+
+def seen(now: float, size: int, busy: int, waiting: int = 0) -> Observation:
+    return Observation(
+        now=now,
+        wall=now,
+        interval=1.0,
+        size=size,
+        low=2,
+        high=64,
+        busy=busy,
+        idle=max(size - busy, 0),
+        starting=0,
+        waiting=waiting,
+        arrivals=0,
+        refused=0,
+        calls=(),
+        wait_target=0.1,
+        cold_start=2.0,
+        cpus=None,
+        cpu_fraction=None,
+        worker_memory=None,
+        memory_free=None,
+    )
+
+
+def sizes(policy: Policy, size: int, seconds: int, busy: Callable[[int], int]) -> dict[int, int]:
+    """The size from each second on in which it changes, of a pool that follows *policy* at once."""
+    changed = {}
+    for second in range(seconds):
+        wanted = policy.decide(seen(float(second), size, min(busy(second), size), max(busy(second) - size, 0)))
+        if wanted is not None and wanted != size:
+            changed[second] = size = wanted
+    return changed
+
+
+def test_hpa_leaves_a_pool_alone_within_its_tolerance():
+    assert sizes(Hpa(), 10, 600, lambda _second: 7) == {}
+
+
+def test_hpa_raises_at_once_and_at_most_doubles_in_15_seconds():
+    assert sizes(Hpa(HPA_FAST), 10, 41, lambda _second: 60)[0] == 15  # it sees at most ten busy workers
+    grown = sizes(Hpa(HPA_FAST), 4, 100, lambda _second: 60)
+    assert list(grown.values())[-1] == 64
+    assert all(grown.get(second, 64) <= 2 * 8 for second in range(15))
+
+
+@pytest.mark.parametrize(("settings", "window"), [(HPA_UTIL, 300), (HPA_FAST, 60)])
+def test_hpa_lowers_only_to_what_it_wanted_at_most_in_its_window(settings, window):
+    changed = sizes(Hpa(settings), 20, 2 * window + 60, lambda second: 14 if second < 60 else 7)
+    first = min(changed)
+    assert window + 45 <= first <= window + 60 + settings.period_s
+    assert list(changed.values())[-1] == 10
+
+
+def test_ray_serve_waits_30_seconds_to_raise_and_600_to_lower():
+    changed = sizes(RayServe(), 10, 1500, lambda second: 20 if second < 300 else 4)
+    up, down = min(changed), next(second for second, size in changed.items() if size < 25 and second > 300)
+    assert 30 <= up <= 60
+    assert down >= 900
+
+
+def test_the_fixed_size_of_equal_hours_is_rounded_up_and_kept_in_the_range():
+    assert Fixed.of_equal_hours(5.5, 1800, 2, 64).size == 11
+    assert Fixed.of_equal_hours(5.51, 1800, 2, 64).size == 12
+    assert Fixed.of_equal_hours(0.1, 1800, 2, 64).size == 2
+
+
+def test_the_oracle_looks_ahead_by_the_time_of_a_start():
+    oracle = Oracle(lambda second: 10 if second >= 5 else 2)
+    assert [oracle.decide(seen(1.0 + second, 2, 2)) for second in range(5)] == [2, 2, 10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1-5", [1, 2, 3, 4, 5]), ("7", [7]), ("1,3-4,3", [1, 3, 4]), (" 2 , 1 ", [2, 1])]
+)
+def test_seeds_are_written_as_ranges_and_lists(text, found):
+    assert seeds_of(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "a", "5-1", "1-", "1-99999", "-1", "1.5"])
+def test_seeds_that_are_none_are_refused_by_name(text):
+    with pytest.raises(ConfigError, match="--seeds"):
+        seeds_of(text)
+
+
+def test_a_controller_that_does_not_exist_is_refused_with_those_that_do():
+    assert checked_controllers(["tuner", "hpa", "tuner"]) == ["tuner", "hpa"]
+    with pytest.raises(ConfigError, match="no controller 'hpa2'; there are tuner, hpa"):
+        checked_controllers(["hpa2"])
+    with pytest.raises(ConfigError, match="nowhere"):
+        checked_controllers(["nowhere:Policy"])
+
+
+def score(scenario: str, controller: str, violations: float, seed: int = 1, hours: float = 10.0) -> Score:
+    return Score(scenario, controller, seed, violations, 0.01, hours, 2, 12)
+
+
+def test_the_tuner_is_judged_against_the_peers_of_the_same_runs():
+    scores = [
+        score("S1-steady", "tuner", 0.001),
+        score("S1-steady", "tuner", 0.003, seed=2),
+        score("S1-steady", "hpa-fast", 0.001),
+        score("S1-steady", "fixed", 0.5),
+        score("S1-steady", "oracle", 0.01, hours=5.0),
+    ]
+    assert means(scores)["S1-steady", "tuner"].violations == pytest.approx(0.002)
+    told = {words: reached for reached, words in judged(scores, {"S1-steady": 0.5})}
+    missed = [words for words, reached in told.items() if not reached]
+    assert len(told) == 6
+    assert [words.split(",")[0] for words in missed] == [
+        "violations 0.20%",
+        "S1-steady: violations 0.20%",
+        "S1-steady: worker-hours 2.00x of the oracle",
+    ]
+
+
+SHORT = {
+    "name": "short",
+    "duration_s": 60,
+    "wait_target_s": 0.1,
+    "cold_start_s": 2.0,
+    "n0": 4,
+    "n_min": 2,
+    "n_max": 16,
+    "queue_limit": 5000,
+    "patience_s": 30.0,
+    "cores": None,
+    "kappa": 0.0,
+    "service": {"kind": "lognormal", "mean_s": 0.1, "cv": 1.0},
+    "rate": {"kind": "linear", "points": [[0.0, 20.0], [60.0, 20.0]]},
+    "slowdown": [],
+}
+
+
+def test_lab_writes_the_figures_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    scenarios, out = tmp_path / "scenarios.json", tmp_path / "out.json"
+    scenarios.write_text(json.dumps([SHORT]))
+    asked = ["--scenarios", str(scenarios), "--seeds", "1-2", "--json", str(out), "--controllers", "tuner,fixed,oracle"]
+    assert main(asked) == 0
+    rows = json.loads(out.read_text())
+    assert [(row["controller"], row["seed"]) for row in rows] == [
+        (name, seed) for name in ("fixed", "oracle", "tuner") for seed in (1, 2)
+    ]
+    names = {"scenario", "controller", "seed", "violations", "p95_wait_s", "worker_hours", "reversals", "peak"}
+    assert all(row.keys() == names and 0 <= row["violations"] <= 1 and row["worker_hours"] > 0 for row in rows)
+    assert "Pool size: mean of 2 seeds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"colour": "red"}, "colour"), ({"faults": [{"kind": "flood"}]}, "flood")]
+)
+def test_lab_refuses_what_it_does_not_know_by_name(change, named, tmp_path, capsys):
+    scenarios = tmp_path / "scenarios.json"
+    scenarios.write_text(json.dumps([SHORT | change]))
+    assert main(["--scenarios", str(scenarios)]) == 2
+    assert named in capsys.readouterr().err
