@@ -118,6 +118,7 @@ class Monitor:
             snapshot_in_steps=self._snapshot_in_steps,
             metrics=self.metrics,
             workers=self._pools.workers,
+            pool_names=self._pools.names,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
             know_errors=self._collector.errors.know,
