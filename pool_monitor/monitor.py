@@ -437,6 +437,13 @@ def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:
         MONITOR_SELF.event.emit(measurements, about)
 
 
+def _shared_state(monitor: Monitor) -> SharedState:
+    """What must survive a restart. Nothing is imported for it before a part asks for it."""
+    from pool_monitor.storage.shared_state import SharedState
+
+    return SharedState(monitor.config.state.path, monitor.context)
+
+
 def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:
     if config is None:
         return MonitorConfig()

@@ -73,7 +73,7 @@ def test_hpa_lowers_only_to_what_it_wanted_at_most_in_its_window(settings, windo
 
 def test_ray_serve_waits_30_seconds_to_raise_and_600_to_lower():
     changed = sizes(RayServe(), 10, 1500, lambda second: 20 if second < 300 else 4)
-    up, down = list(changed)[0], next(second for second, size in changed.items() if size < 25 and second > 300)
+    up, down = min(changed), next(second for second, size in changed.items() if size < 25 and second > 300)
     assert 30 <= up <= 60
     assert down >= 900
 

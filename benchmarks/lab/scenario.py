@@ -262,7 +262,7 @@ def mmpp_begins(rate: MmppRate, seed: int, duration: float) -> np.ndarray[Any, n
     return np.array(begins)
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
 
 def load(path: Path | str) -> list[Scenario]:

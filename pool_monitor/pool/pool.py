@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
 import anyio
@@ -111,6 +112,7 @@ class Pool(PoolCaller):
         self._warm = False
         self._identity = PoolIdentity.new(name)
         self._roster = Roster(self._identity, config.concurrency)
+        self._warn = partial(_warn, self._identity)
         self._no_stack: dict[str, str | None] = {}  # by slot
         self._sessions = Sessions(self._roster, config)
         self._admission = Admission(self._identity, self.size, config)
@@ -470,10 +472,6 @@ class Pool(PoolCaller):
             duration, workers = time.monotonic_ns() - self._entered_ns, counts["idle"] + counts["busy"]
             emit.pool_warmup(self._identity, duration=duration, workers=workers, mode=self.config.warmup)
 
-    def _warn(self, reason: str) -> None:
-        """Emit a warning about how workers are started."""
-        emit.error(self._identity, category="initialization", severity="warning", reason=reason)
-
     def _resolve_launch_spec(self) -> LaunchSpec:
         """Return how workers are started. Raises ConfigError, and StartError if pools would nest without end."""
         launch = resolve_launch_spec(self.target, self.config, self._warn)
@@ -487,6 +485,11 @@ class Pool(PoolCaller):
         assert self._launch is not None
         assert self._launcher is not None
         return ProcessTransport(self._launch._replace(concurrency=self.config.concurrency), sink, self._launcher)
+
+
+def _warn(identity: PoolIdentity, reason: str) -> None:
+    """Emit a warning about how workers are started."""
+    emit.error(identity, category="initialization", severity="warning", reason=reason)
 
 
 def _mark_retrieved(future: asyncio.Future[None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pool_monitor.log import logger
+from pool_monitor.snapshot.tuning import TunerMode
 from pool_monitor.tuner.trial import Trial
 
 VERSION = 1
@@ -35,8 +36,8 @@ class Freeze(Struct, kw_only=True):
 class TunerSettings(Struct, kw_only=True):
     """What the tuner must remember beside its trials."""
 
-    mode: str = "recommend"
-    configured: str = "recommend"
+    mode: TunerMode = "recommend"
+    configured: TunerMode = "recommend"
     """The mode of the configuration when *mode* was stored: another one there replaces *mode*."""
     demoted: str = ""
     """Why the mode was taken back to ``recommend``; empty: it was not."""
@@ -47,6 +48,17 @@ class TunerSettings(Struct, kw_only=True):
     """Wall-clock times at which repeated rollbacks have frozen it."""
     pinned: dict[str, dict[str, float]] = {}
     """By pool and setting: the value with which the pool began."""
+
+
+class LoggedChange(Struct, kw_only=True):
+    """One change without a trial, such as one of the policy."""
+
+    at: float
+    knob: str
+    before: float
+    after: float
+    origin: str
+    why: str
 
 
 class _Row(Struct, kw_only=True):
@@ -69,6 +81,11 @@ def encoded(value: Trial | TunerSettings) -> bytes:
     if isinstance(value, Trial):
         return msgspec.json.encode(_Row(version=VERSION, trial=value))
     return msgspec.json.encode(_Row(version=VERSION, settings=value))
+
+
+def encoded_changes(changes: Iterable[LoggedChange]) -> bytes:
+    """Return the latest changes of a pool as a row."""
+    return msgspec.json.encode(list(changes))
 
 
 def restored(rows: Mapping[str, Mapping[str, bytes]]) -> RestoredRows:

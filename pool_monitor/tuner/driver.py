@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pool_monitor.errors import PoolClosed, PoolError
@@ -12,7 +12,8 @@ from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.core import TunerCore
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
 
-Commit = Callable[[Mapping[str, Mapping[str, bytes | None]]], Awaitable[bool]]
+Rows = Mapping[str, Mapping[str, bytes | None]]
+Commit = Callable[[Rows], Awaitable[bool]]
 """Keeps rows, by table and key. Returns whether they are on the disk, or whether there is none."""
 Pools = Callable[[], Mapping[str, Sequence[Tunable]]]
 
@@ -36,17 +37,39 @@ class TunerDriver:
         await self.carry_out(self.core.take())
 
     async def carry_out(self, intents: Iterable[Intent]) -> None:
-        """Carry out *intents*, and what the core wants after them. Never raises for a pool or the disk."""
+        """Carry out *intents*, and what the core wants after them. Never raises for a pool or the disk.
+
+        A change of which the rows could not be kept is not made, unless it adds workers or restores a value.
+        """
         todo = list(intents)
         while todo:
-            for intent in todo:
-                if isinstance(intent, StoreRows):
-                    if not await self._commit(intent.rows):
-                        self.core.not_stored()
-                        break
-                else:
-                    act(self.core, intent, self._tunables())
+            kept = True
+            for rows, rest in _batches(todo):
+                if rows:
+                    kept = await self._commit(rows) and kept
+                for intent in rest:
+                    if isinstance(intent, Apply) and not (kept or intent.grows or intent.restores):
+                        self.core.failed(intent.pool, intent.knob, intent.trial, "it could not be stored")
+                    else:
+                        act(self.core, intent, self._tunables())
             todo = self.core.take()
+
+
+def _batches(intents: Iterable[Intent]) -> Iterator[tuple[Rows, list[Intent]]]:
+    """Group *intents*: the rows up to the next change are one transaction. A change is the last of its group."""
+    rows: dict[str, dict[str, bytes | None]] = {}
+    rest: list[Intent] = []
+    for intent in intents:
+        if isinstance(intent, StoreRows):
+            for table, found in intent.rows.items():
+                rows.setdefault(table, {}).update(found)
+            continue
+        rest.append(intent)
+        if isinstance(intent, Apply):
+            yield rows, rest
+            rows, rest = {}, []
+    if rows or rest:
+        yield rows, rest
 
 
 def carry_out(core: TunerCore, intents: Iterable[Intent], tunables: Mapping[str, Sequence[Tunable]]) -> None:
@@ -73,6 +96,9 @@ def emit(measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
 
 def _apply(core: TunerCore, intent: Apply, tunables: Mapping[str, Sequence[Tunable]]) -> None:
     pool, knob = intent.pool, intent.knob
+    if core.mode == "off" and not intent.restores:
+        core.failed(pool, knob, intent.trial, "the tuner was switched off")
+        return
     found = next((one for one in tunables.get(pool, ()) if one.name == knob), None)
     if found is None:
         core.failed(pool, knob, intent.trial, f"pool {pool} has no setting {knob} any more", gone=True)

@@ -48,6 +48,10 @@ class Apply(NamedTuple):
     value: float
     trial: str | None = None
     """The id of the trial; None: a decision of the policy or the schedule."""
+    grows: bool = False
+    """Whether it adds workers: then it is done although it could not be stored."""
+    restores: bool = False
+    """Whether it restores an earlier value: it is done then too, and while the tuner is off."""
 
 
 class Emit(NamedTuple):

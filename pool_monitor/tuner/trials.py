@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot.advice import Effect
-from pool_monitor.tuner.audit import encoded
+from pool_monitor.tuner.audit import TRIALS, encoded
 from pool_monitor.tuner.intents import Emit, Intent, StoreRows
 from pool_monitor.tuner.trial import TRIAL, Trial
 
@@ -16,18 +15,17 @@ TRIALS_MAX = 1000
 """Trials that are kept, in memory and in the state file. Of more, the oldest that have ended are forgotten."""
 WAITING_MAX = 50
 """Trials that wait for approval at most. Of more, the oldest lapses."""
-TABLE = "trials"
 
 
 class TrialBook:
     """The trials, the oldest first. Bound: `TRIALS_MAX`.
 
-    *events* makes the metadata that every event has. What a change of a trial needs done is appended to *out*: the row
+    *about* is the metadata that every event has. What a change of a trial needs done is appended to *out*: the row
     first, then the event.
     """
 
-    def __init__(self, out: list[Intent], metadata: Callable[[], dict[str, Any]], new_id: Callable[[], str]) -> None:
-        self._out, self._metadata, self._new_id = out, metadata, new_id
+    def __init__(self, out: list[Intent], about: Mapping[str, str], new_id: Callable[[], str]) -> None:
+        self._out, self._about, self._new_id = out, about, new_id
         self._trials: dict[str, Trial] = {}
 
     def __iter__(self) -> Iterator[Trial]:
@@ -46,6 +44,10 @@ class TrialBook:
         names = ", ".join(trial.id for trial in (found or [*self._trials.values()][-10:]))
         problem = "is the beginning of several trials" if found else "is no trial"
         raise UnknownName(f"{name!r} {problem}: " + (f"there are {names}" if names else "there are none"))
+
+    def get(self, identity: str) -> Trial | None:
+        """The trial of that id; None: it is not known."""
+        return self._trials.get(identity)
 
     def running(self, pool: str) -> Trial | None:
         """The trial of *pool* that has changed a value and has no verdict yet; None: there is none."""
@@ -116,11 +118,16 @@ class TrialBook:
             trial.actor = actor
         self._keep(trial, before.value, wall)
 
+    def note(self, trial: Trial, reason: str, actor: str = "") -> None:
+        """Change why *trial* is in its state. It is stored, and no event: the state is the same."""
+        trial.reason, trial.actor = reason, actor or trial.actor
+        self._out.append(StoreRows({TRIALS: {trial.id: encoded(trial)}}))
+
     def _keep(self, trial: Trial, before: str, wall: float) -> None:
-        self._out.append(StoreRows({TABLE: {trial.id: encoded(trial)}}))
+        self._out.append(StoreRows({TRIALS: {trial.id: encoded(trial)}}))
         measurements = {"system_time": int(wall * 1e9), "value_before": trial.before, "value_after": trial.after}
         metadata = {
-            **self._metadata(),
+            **self._about,
             "id": trial.id,
             "pool": trial.pool,
             "knob": trial.knob,
@@ -141,4 +148,4 @@ class TrialBook:
         for name in gone:
             del self._trials[name]
         if gone:
-            self._out.append(StoreRows({TABLE: gone}))
+            self._out.append(StoreRows({TRIALS: gone}))

@@ -1,0 +1,127 @@
+"""`TunerMemory`: what the parts of the tuner's core share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from math import isfinite
+
+from pool_monitor.config.tuner import TunerConfig
+from pool_monitor.log import logger
+from pool_monitor.snapshot.tuning import TunerMode
+from pool_monitor.tunable import Tunable
+from pool_monitor.tuner.audit import (
+    SETTINGS,
+    TUNING,
+    LoggedChange,
+    TunerSettings,
+    encoded,
+    encoded_changes,
+    restored,
+)
+from pool_monitor.tuner.freeze import FreezeBook
+from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
+from pool_monitor.tuner.pace import Pace
+from pool_monitor.tuner.rules import KnobRange, range_of
+from pool_monitor.tuner.trials import TrialBook
+
+CHANGES_MAX = 50
+"""Changes without a trial that are kept in the row of a pool."""
+ALONE = "set"
+"""The state that an event of a decision without a trial has."""
+
+
+class TunerMemory:
+    """The trials, the freezes, the time, and what is to be done. No I/O.
+
+    Bound: that of `TrialBook`; one value for each setting of each pool that is there, and `CHANGES_MAX` changes of
+    each.
+    """
+
+    def __init__(
+        self,
+        config: TunerConfig,
+        pace: Pace,
+        about: Mapping[str, str],
+        new_id: Callable[[], str],
+        rows: Mapping[str, Mapping[str, bytes]],
+    ) -> None:
+        self.config, self.pace = config, pace
+        self._about = dict(about)
+        self.out: list[Intent] = []
+        found = restored(rows)
+        self.refused = found.refused
+        self.settings = found.settings or TunerSettings(mode=config.mode, configured=config.mode)
+        if self.settings.configured != config.mode:  # the operator has written another mode since
+            self.settings.mode = self.settings.configured = config.mode
+            self.settings.demoted = ""
+        self.book = TrialBook(self.out, self._about, new_id)
+        self.book.restore(found.trials)
+        self.freezes = FreezeBook(self.settings, pace)
+        self.now = self.wall = 0.0
+        self.began: float | None = None
+        """Monotonic time of the first step; None: there was none."""
+        self.inputs = TunerInputs(tunables={})
+        self.pinned: dict[tuple[str, str], float] = {}
+        """By pool and setting: the value with which the pool began, which is what the operator wrote."""
+        self.killed = False
+        self.gap: str | None = None
+        """Why what runs now cannot be judged any more, such as a long time without figures; None: it can."""
+        self._changes: dict[str, deque[LoggedChange]] = {}
+
+    @property
+    def mode(self) -> TunerMode:
+        """The mode that counts now."""
+        return "off" if self.killed else self.settings.mode
+
+    def save(self) -> None:
+        """Store the settings."""
+        self.out.append(StoreRows({TUNING: {SETTINGS: encoded(self.settings)}}))
+
+    def tunable(self, pool: str, knob: str) -> Tunable | None:
+        """The setting *knob* of *pool*; None: it is not there, or it shows nonsense."""
+        found = next((one for one in self.inputs.tunables.get(pool, ()) if one.name == knob), None)
+        return found if found is not None and isfinite(found.value) else None
+
+    def allowed(self, tunable: Tunable) -> KnobRange:
+        """The values that *tunable* may have by its pool and the configuration."""
+        return range_of(tunable, self.config.knobs)
+
+    def pin(self) -> None:
+        """Note the values of settings that are new, and forget those of pools that are gone."""
+        present = {pool: {one.name: one for one in knobs} for pool, knobs in self.inputs.tunables.items()}
+        self.pinned = {key: value for key, value in self.pinned.items() if key[1] in present.get(key[0], ())}
+        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in present}
+        for pool, knobs in present.items():
+            for name, tunable in knobs.items():
+                if isfinite(tunable.value):
+                    self.pinned.setdefault((pool, name), tunable.value)
+
+    def set(
+        self,
+        pool: str,
+        tunable: Tunable,
+        value: float,
+        origin: str,
+        reason: str,
+        actor: str = "",
+        *,
+        grows: bool = False,
+        restores: bool = False,
+    ) -> None:
+        """Set a value without a trial, and tell it."""
+        before = tunable.value
+        kept = self._changes.setdefault(pool, deque(maxlen=CHANGES_MAX))
+        kept.append(
+            LoggedChange(at=self.wall, knob=tunable.name, before=before, after=value, origin=origin, why=reason)
+        )
+        self.out.append(StoreRows({TUNING: {f"changes:{pool}": encoded_changes(kept)}}))
+        self.out.append(Apply(pool, tunable.name, value, None, grows, restores))
+        measurements = {"system_time": int(self.wall * 1e9), "value_before": before, "value_after": value}
+        about = {"id": f"{pool}/{tunable.name}", "pool": pool, "knob": tunable.name, "from": "", "to": ALONE}
+        self.out.append(
+            Emit(measurements, {**self._about, **about, "origin": origin, "actor": actor, "reason": reason})
+        )
+        logger("tuner").info(
+            "a setting was changed", pool=pool, knob=tunable.name, before=before, after=value, why=reason
+        )

@@ -1,0 +1,257 @@
+"""`Scaler`: the fast loop. Once per interval it asks what chooses the size of each pool, and follows or proposes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from math import ceil, floor, isfinite
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.log import logger, plain
+from pool_monitor.snapshot.tuning import SizingView
+from pool_monitor.tunable import Tunable
+from pool_monitor.tuner.audit import TUNING
+from pool_monitor.tuner.freeze import firing
+from pool_monitor.tuner.intents import StoreRows
+from pool_monitor.tuner.memory import TunerMemory
+from pool_monitor.tuner.observation import Observation
+from pool_monitor.tuner.policy import Policy
+from pool_monitor.tuner.proposals import Proposer
+from pool_monitor.tuner.running import TrialRunner
+from pool_monitor.tuner.sizing import Sizer, Sizing
+
+FAILURES = 3
+"""So many exceptions of a policy in a row freeze the tuner."""
+SLOW_S = 0.05
+"""A policy that takes longer is logged."""
+SEASON_S = 600.0
+"""Time between two rows of what the season has learned."""
+SOON_S = 3600.0
+"""How long before a rise of the season the size for it is proposed."""
+POOLS_MAX = 256
+"""Pools whose size is chosen."""
+TEXT_MAX = 300
+
+
+class _Pool:
+    """What is remembered of one pool."""
+
+    __slots__ = (
+        "differs_since",
+        "direction",
+        "error",
+        "failures",
+        "raised",
+        "saved_at",
+        "sizer",
+        "slow",
+        "view",
+    )
+
+    def __init__(self) -> None:
+        self.sizer: Sizer | None = None
+        self.error = ""
+        """Why there is no sizer."""
+        self.failures = 0
+        self.slow = False
+        self.differs_since: float | None = None
+        self.direction = 0
+        self.raised: tuple[int, int] | None = None
+        """In recommend: the size before the schedule has raised it, and the one it was raised to."""
+        self.saved_at = 0.0
+        self.view: SizingView | None = None
+
+
+class Scaler:
+    """Chooses the sizes of all pools. Bound: `POOLS_MAX` pools."""
+
+    def __init__(
+        self,
+        memory: TunerMemory,
+        proposer: Proposer,
+        runner: TrialRunner,
+        policies: Callable[[str], Policy] | None,
+        rows: Mapping[str, bytes],
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """*policies* makes the policy of a pool; None: the one of the configuration. *rows* is what the season had."""
+        self._memory, self._proposer, self._runner = memory, proposer, runner
+        self._policies, self._rows, self._timer = policies, dict(rows), timer
+        self._pools: dict[str, _Pool] = {}
+
+    def step(self) -> None:
+        """Look at each pool that was measured."""
+        memory = self._memory
+        self._pools = {pool: known for pool, known in self._pools.items() if pool in memory.inputs.tunables}
+        for pool, observation in memory.inputs.observations.items():
+            tunable = memory.tunable(pool, "size")
+            if tunable is None or (pool not in self._pools and len(self._pools) >= POOLS_MAX):
+                continue
+            known = self._pools.setdefault(pool, _Pool())
+            if known.sizer is None and not known.error:
+                self._make(pool, known)
+            if known.sizer is not None:
+                self._choose(pool, known, known.sizer, tunable, observation)
+
+    def views(self) -> tuple[SizingView, ...]:
+        """What is wanted, by pool."""
+        return tuple(known.view for _, known in sorted(self._pools.items()) if known.view is not None)
+
+    # -- one pool ---------------------------------------------------------------------------------------------------
+
+    def _make(self, pool: str, known: _Pool) -> None:
+        try:
+            policy = self._policies(pool) if self._policies is not None else None
+            known.sizer = Sizer(pool, self._memory.config, policy)
+        except ConfigError as error:
+            known.error = str(error)
+            logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
+            return
+        if state := self._rows.pop(f"season:{pool}", b""):
+            known.sizer.restore(state)
+
+    def _choose(self, pool: str, known: _Pool, sizer: Sizer, tunable: Tunable, observation: Observation) -> None:
+        memory = self._memory
+        allowed = memory.allowed(tunable)
+        low, high = ceil(allowed.low), floor(allowed.high)
+        size = round(tunable.value)
+        if low > high:
+            low = high = size
+        seen = observation._replace(size=size, low=low, high=high)
+        auto = memory.mode == "auto"
+        began = self._timer()
+        sizing = sizer.decide(seen, follow_season=auto)
+        self._watch(pool, known, sizing, self._timer() - began)
+        wanted = sizing.wanted
+        if isinstance(wanted, float) and isfinite(wanted):
+            wanted = round(wanted)
+        wanted = None if wanted is None else min(max(wanted, low), high)
+        why = plain(sizing.why)[:TEXT_MAX]
+        known.view = SizingView(
+            pool=pool,
+            size=size,
+            wanted=wanted,
+            low=low,
+            high=high,
+            floor=sizing.floor,
+            ceiling=sizing.ceiling,
+            why=why,
+        )
+        if memory.mode == "off":
+            return
+        self._save(pool, known, sizer)
+        if auto:
+            known.raised = known.differs_since = None
+            if wanted is not None and wanted != size:
+                self._follow(pool, tunable, seen, wanted, sizing.origin, why)
+        else:
+            self._follow_schedule(pool, known, tunable, sizing, low, high)
+            self._propose(pool, known, sizer, tunable, wanted, why)
+
+    def _watch(self, pool: str, known: _Pool, sizing: Sizing, took: float) -> None:
+        """Look at how the policy behaves."""
+        memory = self._memory
+        if sizing.error is not None:
+            known.failures += 1
+            logger("tuner").warning("the policy has failed", pool=pool, error=repr(sizing.error)[:TEXT_MAX])
+            if known.failures >= FAILURES:
+                known.failures = 0
+                text = plain(f"{type(sizing.error).__name__}: {sizing.error}")[:TEXT_MAX]
+                reason = f"the policy of pool {pool} has failed {FAILURES} times in a row: {text}"
+                memory.freezes.add("policy", reason, memory.now, memory.wall, None)
+                memory.save()
+        else:
+            known.failures = 0
+        if took > SLOW_S and not known.slow:
+            known.slow = True
+            logger("tuner").warning("the policy is slow and holds the event loop", pool=pool, seconds=round(took, 3))
+
+    def _save(self, pool: str, known: _Pool, sizer: Sizer) -> None:
+        memory = self._memory
+        if known.saved_at == 0.0:
+            known.saved_at = memory.now
+        elif memory.now - known.saved_at >= SEASON_S:
+            known.saved_at = memory.now
+            if state := sizer.state():
+                memory.out.append(StoreRows({TUNING: {f"season:{pool}": state}}))
+
+    # -- auto -------------------------------------------------------------------------------------------------------
+
+    def _follow(self, pool: str, tunable: Tunable, seen: Observation, wanted: int, origin: str, why: str) -> None:
+        memory, size = self._memory, seen.size
+        trial = memory.book.running(pool)
+        if wanted < size and (trial is not None or self._only_up(pool)):
+            return
+        if trial is not None:
+            if seen.waiting * 2 < size:  # not pressing: the trial goes on with the size it has
+                return
+            if trial.knob == "size":
+                self._runner.leave(trial, f"more workers were needed meanwhile ({wanted})")
+            else:
+                self._runner.undo(trial, f"the load has changed: {wanted} workers were needed")
+        for one in memory.book.waiting():
+            if (one.pool, one.knob) == (pool, "size"):
+                memory.book.move(one, "lapse", memory.wall, f"the size is {wanted} by now")
+        memory.set(pool, tunable, wanted, origin, why, grows=wanted > size)
+
+    def _only_up(self, pool: str) -> bool:
+        memory = self._memory
+        frozen = memory.freezes.frozen(memory.now, memory.wall) or memory.freezes.held(memory.now)
+        return bool(frozen or memory.inputs.outage or firing(memory.inputs.alerts, pool))
+
+    # -- recommend --------------------------------------------------------------------------------------------------
+
+    def _follow_schedule(self, pool: str, known: _Pool, tunable: Tunable, sizing: Sizing, low: int, high: int) -> None:
+        """The schedule is the operator's own word. When it ends, the size from before it comes back."""
+        memory, size = self._memory, round(tunable.value)
+        lowest = None if sizing.floor is None else min(max(sizing.floor, low), high)
+        if lowest is not None and lowest > size:
+            before = known.raised[0] if known.raised is not None else size
+            known.raised = (before, lowest)
+            memory.set(pool, tunable, lowest, "schedule", f"the schedule asks for {lowest}", grows=True)
+        elif known.raised is not None:
+            before, raised = known.raised
+            target = max(before, low, lowest or 0)
+            if size != raised:
+                known.raised = None  # somebody has set another size
+            elif target < raised and memory.book.running(pool) is None and not self._only_up(pool):
+                known.raised = (before, target) if lowest is not None and target > before else None
+                memory.set(pool, tunable, target, "schedule", "the schedule asks for no more")
+
+    def _propose(self, pool: str, known: _Pool, sizer: Sizer, tunable: Tunable, wanted: int | None, why: str) -> None:
+        memory, size = self._memory, round(tunable.value)
+        direction = 0 if wanted is None else (wanted > size) - (wanted < size)
+        if direction != known.direction or known.differs_since is None:
+            known.direction, known.differs_since = direction, memory.now
+        lasting = memory.now - known.differs_since >= memory.pace.propose
+        if lasting and direction and wanted is not None:
+            self._proposer.propose(
+                pool,
+                tunable,
+                wanted,
+                origin="policy",
+                reason=why or f"{wanted} workers are wanted",
+                cause=f"policy {'up' if direction > 0 else 'down'}",
+                protective=direction > 0,
+            )
+            return
+        if lasting:
+            self._withdraw(pool)
+        coming = sizer.upcoming(memory.wall)
+        if coming is None or coming.size <= size or not 0 <= coming.at - memory.wall <= SOON_S:
+            return
+        self._proposer.propose(
+            pool,
+            tunable,
+            coming.size,
+            origin="season",
+            reason=plain(coming.why)[:TEXT_MAX],
+            cause=f"season {coming.at:.0f}",
+            protective=True,
+        )
+
+    def _withdraw(self, pool: str) -> None:
+        memory = self._memory
+        for trial in memory.book.waiting():
+            if trial.pool == pool and trial.origin == "policy" and not trial.approved:
+                memory.book.move(trial, "lapse", memory.wall, "its reason is gone")
