@@ -413,13 +413,6 @@ class Monitor:
             waiting.set_result(going_on)
 
 
-def _shared_state(monitor: Monitor) -> SharedState:
-    """What must survive a restart."""
-    from pool_monitor.storage.shared_state import SharedState
-
-    return SharedState(monitor.config.state.path, monitor.context)
-
-
 def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:
     if MONITOR_SELF.event.on:
         view = collector.self_view()

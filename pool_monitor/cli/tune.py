@@ -10,6 +10,7 @@ COMMANDS = {
     "status": "Show the tuner, the sizes it wants, what waits, and what is recommended.",
     "history": "List the latest changes of settings.",
     "explain": "Say why a change was tried, kept or rolled back, or why something is recommended.",
+    "propose": "Propose a change by hand.",
     "approve": "Let a change that waits begin. It is validated, and rolled back if it does harm.",
     "reject": "End a change that waits.",
     "rollback": "Restore the value before a change.",
@@ -25,5 +26,5 @@ COMMANDS = {
 def command() -> None:
     """Show what a running service recommends and tunes, and decide about it.
 
-    A service does what the commands from approve on ask for only if its configuration has [service] actions = true.
+    A service does what the commands from propose on ask for only if its configuration has [service] actions = true.
     """

@@ -16,23 +16,26 @@ from pool_monitor.view import advice_words
 
 @click.command("rollback")
 @click.argument("name", metavar="[ID]", required=False)
+@click.option("--all", "everything", is_flag=True, help="Restore each setting to the value with which its pool began.")
 @AUTHOR_OPTION
 @ADDRESS_OPTION
-def command(name: str | None, author: str | None, address: str | None) -> None:
+def command(name: str | None, everything: bool, author: str | None, address: str | None) -> None:
     """Restore the value before a change. Without ID: before what is on trial, or else before the latest change that
     was kept.
 
     ID is what `tune status` and `tune history --json` show; its beginning is enough.
     """
-    what = asyncio.run(_rollback(address, name, user() if author is None else author))
-    print_text(f"rolled back: {what}\n")
+    if name is not None and everything:
+        raise click.UsageError("--all stands alone: leave out the ID")
+    by = user() if author is None else author
+    print_text(f"rolled back: {asyncio.run(_rollback(address, name, everything, by))}\n")
 
 
-async def _rollback(address: str | None, prefix: str | None, author: str) -> str:
+async def _rollback(address: str | None, prefix: str | None, everything: bool, author: str) -> str:
     async with open_client(resolve(address)) as service:
         if prefix is None:
-            await service.tune("rollback", None, author=author)
-            return "the latest change"
+            undone = await service.roll_back(everything=everything, author=author)
+            return "everything" if everything else ", ".join(undone)
         trial = await trial_named(service, prefix)
         await service.tune("rollback", trial.id, author=author)
         return advice_words.trial_name(trial)

@@ -43,7 +43,7 @@ def _lines(report: TuningReport, advice: AdviceReport) -> list[str]:
     lines.append(table_text(ADVICE_COLUMNS, rows, text_width()))
     for row in rows:
         if row.trial is not None:
-            lines.append(f"{clean(row.id)}  {words.trial_name(row.trial)}: {one_line(row.trial.reason)}")
+            lines.append(f"{clean(row.id)}  {words.trial_name(row.trial)}: {words.trial_reason(row.trial)}")
         elif row.found is not None:
             lines.append(f"{clean(row.id)}  {recommendation_name(row.found)}: {one_line(row.found.action)}")
     return lines

@@ -118,13 +118,24 @@ class Tuner:
         self._opened(f"no trial {trial!r:.80} waits for approval").reject(trial, author, reason)
         self._settle_soon()
 
-    def rollback(self, trial: str | None = None, *, author: str = "") -> None:
+    def rollback(self, trial: str | None = None, *, everything: bool = False, author: str = "") -> list[str]:
         """Restore the value before a trial; None: of what is on trial, or else of the latest change that was kept.
+        *everything*: restore each setting to the value with which its pool began. Return the ids of the trials.
 
         Raises UnknownName where there is nothing to restore, and ConfigError for a trial that has changed nothing.
         """
-        self._opened("no change can be rolled back").rollback(trial, author)
+        undone = self._opened("no change can be rolled back").rollback(trial, author, everything=everything)
         self._settle_soon()
+        return undone
+
+    def propose(self, pool: str, knob: str, value: float, *, reason: str = "", author: str = "") -> str:
+        """Propose a change by hand, and return the id of its trial. It waits for approval like any other.
+
+        Raises UnknownName for a pool or a setting that is not there, and ConfigError for a value that does not fit.
+        """
+        made = self._running().propose(pool, knob, value, author, reason)
+        self._settle_soon()
+        return made
 
     def freeze(self, reason: str, duration: str | float | None = None, *, author: str = "") -> None:
         """Change nothing for *duration* (such as ``1h``, or seconds; None: until `thaw`). What is on trial is undone.
@@ -159,25 +170,29 @@ class Tuner:
 
     async def step(self) -> None:
         """Look at every pool once, and do what follows. For the part, tests and scripts."""
+        async with self._turn:
+            await self._step()
+
+    async def _step(self) -> None:
         from pool_monitor.tuner.intents import TunerInputs
 
         driver, journal, context = self._driver, self._journal, self._context
         if driver is None or journal is None:
             return
-        async with self._turn:
-            began = time.thread_time()
-            tunables = context.tunables()
-            views = context.advisor().take_gauges()
-            inputs = TunerInputs(
-                tunables=tunables,
-                observations=self._observed(views, tunables),
-                history=lambda pool: journal.history(pool, tunables.get(pool, ())) if pool in journal.pools else None,
-                recommendations=context.advisor().recommendations(),
-                alerts=context.alerts().shown() if self._config.alerts.enabled else (),
-                outage=context.outages().get("collector"),
-            )
-            context.spent(time.thread_time() - began)
-            await driver.step(journal.now(), journal.wall(), inputs)
+        began = time.thread_time()
+        tunables = context.tunables()
+        views = context.advisor().take_gauges()
+        inputs = TunerInputs(
+            tunables=tunables,
+            observations=self._observed(views, tunables),
+            history=lambda pool: journal.history(pool, tunables.get(pool, ())) if pool in journal.pools else None,
+            recommendations=context.advisor().recommendations(),
+            alerts=context.alerts().shown() if self._config.alerts.enabled else (),
+            outage=context.outages().get("collector"),
+        )
+        todo = driver.core.step(journal.now(), journal.wall(), inputs)
+        context.spent(time.thread_time() - began)
+        await driver.carry_out(todo)
 
     def _observed(
         self, views: Mapping[str, PoolView], tunables: Mapping[str, Sequence[Tunable]]
@@ -210,6 +225,7 @@ class Tuner:
         async with self._turn:
             if self._driver is not None:
                 await self._driver.settle()
+            await self._step()  # what was asked for takes effect with a step
 
     async def settled(self) -> None:
         """Wait until everything that was asked for is stored and applied."""
