@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from benchmarks.lab.scenario import EVERYTHING, Label, Scenario
 from benchmarks.lab.simulator import Simulator, Watch
-from pool_monitor.advisor.history import History
-from pool_monitor.advisor.patterns import PATTERNS
-from pool_monitor.tunable import Tunable
-
-OFTEN_S, OFTEN_UNTIL_S, SELDOM_S = 60.0, 900.0, 300.0
-"""Seconds between two passes at the beginning, how long that is, and afterwards."""
+from pool_monitor.advisor.core import AdvisorCore
 
 
 class Subject(NamedTuple):
@@ -23,51 +17,33 @@ class Subject(NamedTuple):
     subject: str
 
 
-class Passes:
-    """Stands in for the core of the advisor: a pattern that was found in 3 of the last 5 passes is recommended."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Subject, deque[bool]] = {}
-        self.opened: set[Subject] = set()
-
-    def step(self, history: History) -> None:
-        found = {Subject(one.pattern, one.subject) for check in PATTERNS.values() for one in check(history)}
-        for subject in found - self._seen.keys():
-            self._seen[subject] = deque(maxlen=5)
-        for subject, passes in self._seen.items():
-            passes.append(subject in found)
-            if sum(passes) >= 3:
-                self.opened.add(subject)
-
-
 class AdviceDriver:
     """Lets the advisor look at a run whose size nobody chooses, and notes whatever it has ever recommended."""
 
     def __init__(self) -> None:
-        self._watch: Watch | None = None
-        self._passes = Passes()
-        self._due = OFTEN_S
-
-    @property
-    def opened(self) -> set[Subject]:
-        return self._passes.opened
+        self.opened: set[Subject] = set()
+        self.failures: dict[str, str] = {}
+        """Patterns that have raised, and what."""
 
     def begin(self, simulator: Simulator) -> None:
         self._watch = Watch(simulator, windows=False)
+        self._core = AdvisorCore(self._watch.journal.since)
         self._watch.attach()
 
     def second(self, simulator: Simulator) -> None:
-        assert self._watch is not None
-        self._watch.tick()
-        now = simulator.clock.now
-        if now >= self._due:
-            self._due = now + (OFTEN_S if now < OFTEN_UNTIL_S else SELDOM_S)
-            tunables: tuple[Tunable, ...] = tuple(simulator.pool.tunables())
-            self._passes.step(self._watch.journal.history(simulator.scenario.pool, tunables))
+        watch, pool = self._watch, simulator.pool
+        watch.tick()
+        changes, seen = self._core.step(
+            watch.journal.now(), lambda: [watch.journal.history(pool.identity.name, pool.tunables())]
+        )
+        self.opened |= {Subject(told.pattern, told.subject) for told, _before in changes}
+        if seen is not None:
+            self.failures |= seen.failures
+            for name, needed in seen.needed.items():
+                watch.journal.note_needed(name, needed)
 
     def end(self, _simulator: Simulator) -> None:
-        if self._watch is not None:
-            self._watch.detach()
+        self._watch.detach()
 
 
 class Verdict(NamedTuple):
@@ -86,6 +62,8 @@ def advised(scenario: Scenario, seed: int) -> Verdict:
     """Play *scenario* once, and compare what was recommended with its labels."""
     driver = AdviceDriver()
     Simulator(scenario, seed).play(driver)
+    if driver.failures:
+        raise RuntimeError(f"{scenario.name}, seed {seed}: patterns have raised: {driver.failures}")
     return judge(scenario, seed, driver.opened)
 
 
