@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -137,3 +141,32 @@ def test_kills_while_a_kill_is_made_good_leave_the_same(lives: Lives):
                 break
         last = before.pop() if before[-1].value is not None else lives.one(end, survives=True)
         check(before, last)
+
+
+# -- a real service -----------------------------------------------------------------------------------------------
+
+
+def service(path: Path, *stage: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.helpers.tuned_service", str(path), *stage],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "found"),
+    [in_gates("awaiting_approval", "awaiting_approval")]
+    + [in_gates(stage.value, "rolled_back") for stage in sorted(RUNNING)],
+)
+def test_a_service_that_was_killed_in_a_trial_begins_with_the_old_value(tmp_path: Path, stage: str, found: str):
+    killed = service(tmp_path / "state.db", stage)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = service(tmp_path / "state.db")
+    assert again.returncode == 0, again.stderr
+    said = json.loads(again.stdout)
+    assert (said["value"], said["states"]) == (BEFORE, [found])
+    assert all(reason for reason in said["reason"])
