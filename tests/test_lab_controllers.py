@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -61,8 +62,8 @@ def test_hpa_raises_and_at_most_doubles_in_a_period():
     grown = sizes(Hpa(HPA_FAST), 4, 100, lambda _second: 60)
     assert list(grown.values())[-1] == 64
     steps = [4, *grown.values()]
-    assert all(after <= max(2 * before, before + 4) for before, after in zip(steps, steps[1:], strict=False))
-    assert all(later - sooner >= 5 for sooner, later in zip(grown, list(grown)[1:], strict=False))
+    assert all(after <= max(2 * before, before + 4) for before, after in itertools.pairwise(steps))
+    assert all(later - sooner >= 5 for sooner, later in itertools.pairwise(grown))
 
 
 @pytest.mark.parametrize(("settings", "window"), [(HPA_UTIL, 300), (HPA_FAST, 60)])
@@ -153,6 +154,8 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_lab_writes_the_figures_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     scenarios, out = tmp_path / "scenarios.json", tmp_path / "out.json"
     scenarios.write_text(json.dumps([SHORT]))

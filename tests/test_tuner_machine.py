@@ -32,7 +32,7 @@ class Moody:
 
     wish: Any = None
 
-    def decide(self, observation: Observation) -> Any:  # noqa: ARG002
+    def decide(self, observation: Observation) -> Any:
         if isinstance(self.wish, str):
             raise ValueError(self.wish)
         return self.wish
@@ -239,7 +239,7 @@ def script(rig: Rig) -> Iterator[list[Intent]]:
     yield from steps(12)
 
 
-def harmful(settings: Any, busy: int) -> Any:  # noqa: ARG001
+def harmful(settings: Any, busy: int) -> Any:
     from tests.helpers.trial_rig import Effects
 
     return Effects(failing=0.5 if settings["health_interval"] < 5 else 0.0)
