@@ -40,6 +40,8 @@ class TrialView(Struct, frozen=True, kw_only=True):
     """Why it was proposed: ``advice``, ``policy``, ``schedule``, ``season`` or ``manual``."""
     reason: str
     """Why it is in this state, in words."""
+    why: str = ""
+    """Why it was proposed, in words."""
     actor: str = ""
     """Who approved, rejected or rolled it back; empty: the tuner."""
     effect: Effect | None = None

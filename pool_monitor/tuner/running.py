@@ -263,6 +263,9 @@ class TrialRunner:
             return
         history = memory.inputs.history(trial.pool)
         helped = None if history is None else self._helped(trial, course, history)
+        if not helped and memory.now - course.applied < memory.pace.validation:
+            trial.due = memory.now + memory.pace.look  # a backlog takes time to go
+            return
         if helped is False:
             trial.false_rollback = True
             words = "that has not helped, so the change was not the cause"
@@ -272,7 +275,7 @@ class TrialRunner:
 
     def _helped(self, trial: Trial, course: _Course, history: History) -> bool | None:
         """Whether the harm is gone with the old value. Compared with the time before the change, not with the trial."""
-        settled = course.applied + min(self._verify_s(trial) / 2, self._memory.pace.warm_up)
+        settled = max(course.applied, self._memory.now - self._verify_s(trial))
         window = self._window(trial, course.changed, settled)
         # The size is the old one again: whether waits are explained by the load is asked as for any other setting.
         found_at = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")

@@ -120,7 +120,10 @@ class Scaler:
         seen = observation._replace(size=size, low=low, high=high)
         auto = memory.mode == "auto"
         began = self._timer()
-        sizing = sizer.decide(seen, follow_season=auto)
+        try:
+            sizing = sizer.decide(seen, follow_season=auto)
+        except Exception as error:  # noqa: BLE001 (a policy may be a user's, and may answer anything)
+            sizing = Sizing(None, "policy", None, None, "", error)
         self._watch(pool, known, sizing, self._timer() - began)
         wanted = sizing.wanted
         if isinstance(wanted, float) and isfinite(wanted):
