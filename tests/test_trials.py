@@ -80,19 +80,19 @@ def backoff_knob() -> FakeTunable:
     return FakeTunable("backoff_min", 1.0, 0.01, 30.0, 0.01, "s")
 
 
-def overhead(settings: object, busy: int) -> Effects:  # noqa: ARG001
+def overhead(settings: object, busy: int) -> Effects:
     return Effects(slower=1 + 0.5 / settings["health_interval"])  # type: ignore[index]
 
 
-def dying(settings: object, busy: int) -> Effects:  # noqa: ARG001
+def dying(settings: object, busy: int) -> Effects:
     return Effects(deaths=0.2 if settings["health_interval"] < 3 else 0.0)  # type: ignore[index]
 
 
-def storming(settings: object, busy: int) -> Effects:  # noqa: ARG001
+def storming(settings: object, busy: int) -> Effects:
     return Effects(failing=min(0.01 / settings["backoff_min"], 0.9))  # type: ignore[index]
 
 
-def contended(settings: object, busy: int) -> Effects:  # noqa: ARG001
+def contended(settings: object, busy: int) -> Effects:
     return Effects(slower=max(1.0, busy / 4))
 
 

@@ -252,8 +252,9 @@ class TunerCore:
         self._memory.out.clear()
         return taken
 
-    def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:  # noqa: ARG002
+    def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
+        self._memory.was_set(pool, knob)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)
 
@@ -262,7 +263,7 @@ class TunerCore:
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.failed(found, reason, gone=gone)
         else:
-            logger("tuner").warning("a setting could not be changed", pool=pool, knob=knob, reason=reason)
+            self._memory.not_set(pool, knob, reason)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

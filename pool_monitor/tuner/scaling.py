@@ -154,17 +154,17 @@ class Scaler:
     def _watch(self, pool: str, known: _Pool, sizing: Sizing, took: float) -> None:
         """Look at how the policy behaves."""
         memory = self._memory
-        if sizing.error is not None:
+        if sizing.error is None:
+            known.failures = 0
+        else:
             known.failures += 1
-            logger("tuner").warning("the policy has failed", pool=pool, error=repr(sizing.error)[:TEXT_MAX])
-            if known.failures >= FAILURES:
-                known.failures = 0
-                text = plain(f"{type(sizing.error).__name__}: {sizing.error}")[:TEXT_MAX]
+            text = plain(f"{type(sizing.error).__name__}: {sizing.error}")[:TEXT_MAX]
+            if known.failures == 1:
+                logger("tuner").warning("the policy has failed", pool=pool, error=text)
+            elif known.failures % FAILURES == 0 and not memory.freezes.has("policy"):
                 reason = f"the policy of pool {pool} has failed {FAILURES} times in a row: {text}"
                 memory.freezes.add("policy", reason, memory.now, memory.wall, None)
                 memory.save()
-        else:
-            known.failures = 0
         if took > SLOW_S and not known.slow:
             known.slow = True
             logger("tuner").warning("the policy is slow and holds the event loop", pool=pool, seconds=round(took, 3))

@@ -206,7 +206,7 @@ def history_of(calls: Calls, now: float, seconds: Any, target: float, size: floa
 class Silent:
     """A policy that leaves the size alone."""
 
-    def decide(self, observation: Observation) -> int | None:  # noqa: ARG002
+    def decide(self, observation: Observation) -> int | None:
         return None
 
 
