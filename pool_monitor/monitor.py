@@ -12,7 +12,7 @@ import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+    from pool_monitor.storage.shared_state import SharedState
     from pool_monitor.tuner.manager import Tuner
 
 
@@ -117,6 +118,7 @@ class Monitor:
             snapshot_in_steps=self._snapshot_in_steps,
             metrics=self.metrics,
             workers=self._pools.workers,
+            pool_names=self._pools.names,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
             know_errors=self._collector.errors.know,
@@ -129,6 +131,8 @@ class Monitor:
             statuses=self._pools.statuses,
             history=lambda: self.history,
             record=lambda: self._from_part("history", "record"),
+            tunables=self._pools.tunables,
+            state=cache(partial(_shared_state, self)),
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
@@ -424,6 +428,13 @@ def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:
             measurements["lag_duration"] = round(view.lag * 1e9)
         about = {"monitor": collector.monitor, "service": service, "mode": view.mode}
         MONITOR_SELF.event.emit(measurements, about)
+
+
+def _shared_state(monitor: Monitor) -> SharedState:
+    """What must survive a restart. Nothing is imported for it before a part asks for it."""
+    from pool_monitor.storage.shared_state import SharedState
+
+    return SharedState(monitor.config.state.path, monitor.context)
 
 
 def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pool_monitor.metrics.collector import SecondListener
     from pool_monitor.metrics.gauges import GaugeBlock
     from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
+    from pool_monitor.tunable import Tunable
 
 
 ViewT = TypeVar("ViewT", bound=Struct)
@@ -77,6 +78,8 @@ class Context(NamedTuple):
     """Queries of the last hour, in memory."""
     workers: Callable[[], Mapping[str, Sequence[WorkerView]]]
     """The gauges of the slots now, by pool: the processes to measure. A pool that cannot be read is left out."""
+    pool_names: Sequence[str]
+    """The names of the pools."""
     pool_instances: Mapping[str, str]
     """The ids of the pools that have one, by pool."""
     on_second: Callable[[SecondListener | None], None]
@@ -105,6 +108,11 @@ class Context(NamedTuple):
     """`Monitor.history`: queries of the history on disk (`storage.HistoryMetrics`); None while there is none."""
     record: Callable[[], Callable[..., None] | None]
     """`storage.part.HistoryPart.record`, which keeps an evaluation of alert rules; None while no history is kept."""
+    tunables: Callable[[], Mapping[str, Sequence[Tunable]]]
+    """What each pool offers to be changed while it runs, by pool: the only way back to a pool. A pool that offers
+    nothing, or cannot be asked, is left out."""
+    state: Callable[[], Any]
+    """The `storage.shared_state.SharedState` of the monitor: what must survive a restart."""
     spent: Callable[[float], None]
     """Adds processor time that a thread of the part has spent, in seconds, to the monitor's own. For any thread."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, get_args
 
 import msgspec
 
@@ -14,11 +15,13 @@ from pool_monitor.log import logger
 from pool_monitor.snapshot import PoolView, WorkerView
 from pool_monitor.snapshot.validation import checked, plain_text
 from pool_monitor.telemetry import FAILURES, describe, pass_on
+from pool_monitor.tunable import Tunable, TunableUnit
 
 T = TypeVar("T")
 
 _STACK_TIMEOUT = 5.0  # seconds; a `Pool` takes one at most
 _STACK_MAX = 128 * 1024  # characters
+_NAME_MAX = 100
 
 _watched: list[tuple[str, str | int]] = []
 """Name and instance of the pools that the entered monitors of this process watch. A pool without an instance is known
@@ -60,7 +63,7 @@ class WatchedPools:
         found = ((name, _instance_of(pool)) for name, pool in self._pools.items())
         self.instances = {name: instance for name, instance in found if instance}
         """The ids of the pools that have one, by name."""
-        self._unreadable: set[str] = set()  # pools whose gauges could not be read the last time
+        self._unreadable: set[tuple[str, str]] = set()  # what could not be read of a pool the last time
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -98,6 +101,11 @@ class WatchedPools:
             status = self.status(name)
             if status is not None:
                 yield status
+
+    def tunables(self) -> dict[str, list[Tunable]]:
+        """What each pool offers to be changed, checked. A pool that offers nothing, or cannot be asked, is left out."""
+        offers = {name: self._guarded(name, _tunables_of, "what may be changed") for name in self.names}
+        return {name: found for name, found in offers.items() if found}
 
     async def stack(self, name: str, slot: str) -> tuple[str | None, str | None]:
         """The stack of a worker, or else the reason why it is not available. Raises UnknownName."""
@@ -145,17 +153,17 @@ class WatchedPools:
             fields["instance"] = self.instances[name]
         return checked(PoolView, fields)
 
-    def _guarded(self, name: str, read: Callable[[Monitored], T]) -> T | None:
+    def _guarded(self, name: str, read: Callable[[Monitored], T], what: str = "gauges") -> T | None:
         """What *read* returns for a pool; None when it raises. The first failure in a row is logged."""
         try:
             found = read(self._pools[name])
         except FAILURES as error:
             pass_on(error)
-            if name not in self._unreadable:
-                logger("monitor").exception("gauges cannot be read", pool=name)
-            self._unreadable.add(name)
+            if (name, what) not in self._unreadable:
+                logger("monitor").exception(f"{what} cannot be read", pool=name)
+            self._unreadable.add((name, what))
             return None
-        self._unreadable.discard(name)
+        self._unreadable.discard((name, what))
         return found
 
 
@@ -171,3 +179,22 @@ def _instance_of(pool: Monitored) -> str | None:
 
 def _workers_of(pool: Monitored) -> list[WorkerView]:
     return [checked(WorkerView, msgspec.structs.asdict(worker)) for worker in pool.workers()]
+
+
+def _tunables_of(pool: Monitored) -> list[Tunable]:
+    """What a pool offers to be changed. Raises ValueError for what cannot be used. A pool need not have the method."""
+    offer = getattr(pool, "tunables", None)
+    found = [] if offer is None else list(offer())
+    for one in found:
+        numbers = (one.low, one.value, one.high, one.step, one.effect_delay)
+        if not isinstance(one.name, str) or not one.name.isidentifier() or len(one.name) > _NAME_MAX:
+            raise ValueError(f"a tunable is named {one.name!r:.80}; it needs a name such as size")
+        if one.unit not in get_args(TunableUnit):
+            raise ValueError(f"{one.name} has the unit {one.unit!r:.80}; there are {', '.join(get_args(TunableUnit))}")
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"{one.name} has numbers that are not finite: {numbers!r:.200}")
+        if not one.low <= one.value <= one.high or one.step <= 0 or one.effect_delay < 0 or not callable(one.set):
+            raise ValueError(f"{one.name} is not in its range, or has no step: {numbers!r:.200}")
+    if len({one.name for one in found}) < len(found):
+        raise ValueError("two tunables have the same name")
+    return found

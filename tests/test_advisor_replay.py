@@ -108,7 +108,8 @@ def test_the_wait_after_a_change_is_within_the_interval(service_cv: float, burst
         half = int(np.searchsorted(arrivals, 400.0))
         before, after = slice(None, half), slice(half, None)
         waits = replay(arrivals[before], services[before], size)
-        found = forecast(CallTrace(arrivals[before], services[before], waits, size, math.inf, 0), [other], 0.1)
+        one = np.zeros(len(waits), np.int32)
+        found = forecast(CallTrace(arrivals[before], services[before], waits, one, one, size), [other], 0.1)
         real = float(np.quantile(replay(arrivals[after], services[after], other), 0.95))
         interval = found.sizes[other].p95
         assert found.calls >= FEWEST

@@ -22,11 +22,14 @@ from benchmarks.calls import PAST, Past, done, emit_ended
 from benchmarks.delivery import Deliveries
 from benchmarks.metrics_queries import watched
 from pool_monitor import Monitor, MonitorConfig, Pool, telemetry
+from pool_monitor.advisor.history import CALLS
+from pool_monitor.advisor.journal import Journal
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.inputs import Input
 from pool_monitor.alerts.lifecycle import Phase
 from pool_monitor.alerts.line import fit
 from pool_monitor.alerts.reader import LiveReader
+from pool_monitor.clock import ManualClock
 from pool_monitor.config import ServiceConfig
 from pool_monitor.findings import CONDITIONS
 from pool_monitor.view import overview
@@ -169,6 +172,39 @@ def ingest(past: Past = PAST) -> Iterator[Work]:
 
 
 @contextmanager
+def journalled() -> Iterator[Work]:
+    """Pass the numbers of calls to the journal of the advisor, and have it count them. Its ring of calls is full."""
+    clock = ManualClock()
+    journal = Journal(["a"], clock, journal_id="benchmark")
+    records = [journal.bind("a", f"operation {n % OPERATIONS}", f"a-{n % WORKERS}") for n in range(100)]
+
+    def work() -> None:
+        clock.advance(1)
+        for _ in range(10):
+            for record in records:
+                record(5_000_000, 1_000_000, 3_000_000)
+        journal.tick({})
+
+    for _ in range(CALLS // 1000):
+        work()
+    yield work
+
+
+@contextmanager
+def advice_history() -> Iterator[Work]:
+    """Copy the history of a pool with 50,000 calls, for a pass of the advisor."""
+    clock = ManualClock()
+    journal = Journal(["a"], clock, journal_id="benchmark")
+    record = journal.bind("a", "operation", "a-0")
+    for _ in range(CALLS // 50):
+        clock.advance(10)
+        for _ in range(50):
+            record(5_000_000, 1_000_000, 3_000_000)
+        journal.tick({})
+    yield lambda: journal.history("a")
+
+
+@contextmanager
 def answer(method: str, past: Past = PAST) -> Iterator[Work]:
     """Call *method* a second after the last time, so that nothing of the last answer can be reused."""
     with watched(WORKERS * OPERATIONS * 3, 200, WORKERS, past) as one:
@@ -304,6 +340,8 @@ def _of_events() -> Iterator[tuple[str, Piece]]:
 PIECES: dict[str, Piece] = {
     **dict(_of_events()),
     "ingest": Piece(ingest, 1000, "call", "interpreter"),
+    "ingest for advice": Piece(journalled, 1000, "call", "interpreter"),
+    "history for advice": Piece(advice_history, 1, "history", "arrays"),
     "snapshot": Piece(partial(answer, "snapshot"), 1, "query", "arrays"),
     "range of 15 minutes": Piece(partial(answer, "range"), 1, "query", "arrays"),
     "summary of 15 minutes": Piece(partial(answer, "summary"), 1, "query", "arrays"),

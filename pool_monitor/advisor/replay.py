@@ -15,12 +15,10 @@ from heapq import heapreplace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from pool_monitor.advisor.history import TIMEOUT, Buckets, Calls, History
+from pool_monitor.advisor.history import TIMEOUT, Buckets, Floats, History, Ints
 from pool_monitor.advisor.statistics import Estimate, blocks_of, drawn_quantiles
-
-Floats = NDArray[np.float64]
 
 FIDELITY = 0.8
 """The lowest fidelity with which the figures of a replay are told."""
@@ -133,37 +131,52 @@ class CallTrace(NamedTuple):
     arrived: Floats
     services: Floats
     waited: Floats
+    worker: Ints
+    """Index in `History.workers`; -1: it gave up."""
+    outcome: Ints
     size: int
-    patience: float
-    counted: int
-    """Calls before this one only fill the queue, since what was before them is not known."""
+    patience: float = math.inf
+    """Seconds after which calls gave up; inf: none did."""
+    counted: int = 0
+    """The calls before this one only fill the queue."""
+
+    @property
+    def judged(self) -> CallTrace:
+        """The calls that count, without those before."""
+        arrived, services, waited, worker, outcome, size, patience, first = self
+        about = waited[first:], worker[first:], outcome[first:]
+        return CallTrace(arrived[first:], services[first:], *about, size, patience)
 
 
 def trace_of(history: History, since: float | None = None) -> CallTrace | None:
-    """Return the calls of *history* that arrived since the size is what it is, and since *since*; None: too few.
+    """Return the calls of *history* that arrived since the size is what it is; None: too few, or not all are there.
+    Those that arrived before *since* are not counted.
 
     A call that gave up in the queue needs a worker too: its service time is drawn from those of the others, always the
     same way. `CallTrace.patience` is the time after which calls were seen to give up.
     """
     calls, stable = history.calls, _unchanged(history.buckets)
-    if stable is None or not len(calls.arrived):
+    if stable is None or not len(calls.arrived) or history.one_in > 1:
         return None
     began, size = stable
     served = ~np.isnan(calls.started)
     gave_up = ~served & (calls.outcome == TIMEOUT)
-    within = (served | gave_up) & (calls.arrived >= max(began, since if since is not None else began))
-    if np.count_nonzero(within & served) < FEWEST:
-        return None
-    order = np.flatnonzero(within)
+    order = np.flatnonzero((served | gave_up) & (calls.arrived >= began))
     order = order[np.argsort(calls.arrived[order], kind="stable")]
     arrived, lost = calls.arrived[order], gave_up[order]
     services = calls.ended[order] - calls.started[order]
     waited = np.where(lost, calls.ended[order] - arrived, calls.started[order] - arrived)
+    counted = _settled(arrived, waited, max(began, float(calls.ended[0])))
+    if since is not None:
+        counted = max(counted, int(np.searchsorted(arrived, since)))
+    if np.count_nonzero(~lost[counted:]) < FEWEST:
+        return None
     patience = math.inf
     if lost.any():
         patience = float(np.quantile(waited[lost], 0.5))
         services[lost] = np.random.default_rng(1).choice(services[~lost], size=int(lost.sum()))
-    return CallTrace(arrived, services, np.maximum(waited, 0.0), size, patience, _settled(calls, order, waited))
+    about = np.maximum(waited, 0.0), calls.worker[order], calls.outcome[order]
+    return CallTrace(arrived, services, *about, size, patience, counted)
 
 
 def what_if(history: History, sizes: Sequence[int], since: float | None = None) -> SizeForecast | None:
@@ -231,12 +244,9 @@ def _unchanged(buckets: Buckets) -> tuple[float, int] | None:
     return began, round(size)
 
 
-def _settled(calls: Calls, order: NDArray[np.intp], waited: Floats) -> int:
-    """The first call, in the order of arrivals, that came when it is certain what was before it: after the first end
-    that is known, and with no wait. 0 where there is none: the queue was never empty.
+def _settled(arrived: Floats, waited: Floats, known: float) -> int:
+    """The first call that came when it is certain what was before it: after *known*, and with no wait. 0 where there
+    is none: the queue was never empty.
     """
-    late = (calls.arrived[order] >= calls.ended[0]) & (waited <= 0)
-    found = np.flatnonzero(late)
-    if not len(found) or len(order) - found[0] < FEWEST:
-        return 0
-    return int(found[0])
+    found = np.flatnonzero((arrived >= known) & (waited <= 0))
+    return int(found[0]) if len(found) and len(arrived) - found[0] >= FEWEST else 0

@@ -255,10 +255,13 @@ class AlertManager:
 
     async def open(self) -> None:
         """Begin: read the state and the rules. Raises ConfigError for either; then nothing has begun."""
+        from pool_monitor.storage.shared_state import Outage
+
         again = self._reloaded_ns is not None
         self._outages.forget()
         self._reloading = asyncio.Lock()
-        state = await self._opened_state()
+        outage = Outage(partial(self._outages.begin, "state"), partial(self._outages.end, "state"))
+        state: Keeper = await self._context.state().open("alerts", outage)
         try:
             try:
                 await self.reload()
@@ -274,20 +277,6 @@ class AlertManager:
             await self.close()
             await state.close()
             raise
-
-    async def _opened_state(self) -> Keeper:
-        from pool_monitor.storage.state import MemoryState, StateFile
-
-        path = self._config.state.path
-        if path is None:
-            return MemoryState()
-        return await StateFile.open(
-            path,
-            clock=self._context.clock,
-            on_degrade=partial(self._outages.begin, "state"),
-            on_recover=lambda: self._outages.end("state", f"{path} is written again"),
-            spent=self._context.spent,
-        )
 
     async def close(self) -> None:
         """End. What has changed is stored, within the limits of the part."""

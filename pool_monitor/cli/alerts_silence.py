@@ -9,7 +9,7 @@ import click
 
 from pool_monitor.cli.alert_options import ADDRESS_OPTION, AUTHOR_OPTION, COMMENT_OPTION, duration_of
 from pool_monitor.cli.output import print_text, remark
-from pool_monitor.dashboard.alert_actions import user
+from pool_monitor.dashboard.prompt import user
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.view.format import plural
 

@@ -17,7 +17,7 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     docs/POOL_GUIDE.md has the meaning and the default of each field.
 
     Calls: timeout, first_item_timeout, item_timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget,
-    cancel_grace.
+    retry_delay, cancel_grace.
     Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, context,
     command, start_method, preload, stack_signal, log_output.
     Lifecycle: start_timeout, stop_grace, kill_grace, drain_timeout, backoff_min, backoff_max, restart_limit,
@@ -51,6 +51,9 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Type names of exceptions of the target after which an idempotent call is sent again."""
     retry_budget: Annotated[float, Meta(ge=0, le=1)] = 0.1
     """Most retries per call, as an average over time. 0: no retries; 1: as many retries as calls."""
+    retry_delay: Seconds = 0.05
+    """Longest pause before a call is sent again. The pause is random, and its bound doubles with each attempt, up to
+    5 s or this value. A call whose worker broke the protocol is sent again at once."""
     cancel_grace: Pause = 0.2
     """Time for a cancelled or timed-out operation to end by itself, before its worker is killed."""
 
@@ -193,6 +196,7 @@ class PoolFields(TypedDict, total=False):
     retries: int | None
     retry_errors: list[str] | tuple[str, ...]
     retry_budget: float
+    retry_delay: float
     cancel_grace: float
     python: str | None
     env: dict[str, str]

@@ -29,12 +29,13 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pool_monitor.dashboard.alert_actions import AlertActionName
+from pool_monitor.dashboard.alert_actions import ALERT_KEYS
 from pool_monitor.dashboard.asking import outcome_of, stack_of
 from pool_monitor.dashboard.driver import Driver
 from pool_monitor.dashboard.frame_times import FrameTimes
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import glyphs_for, restoring_process
+from pool_monitor.dashboard.tuning_actions import KEYS
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
 from pool_monitor.snapshot import WINDOW_NAMES
@@ -113,8 +114,7 @@ class Dashboard(App[None]):
         _key("pageup", "select_page(-1)"),
         _key("question_mark", "help"),
         _key("escape", "go_back"),
-        _key("A", "ask_to('ack')"),
-        _key("S", "ask_to('silence')"),
+        *(_key(key, f"ask_by_key('{key}')") for key in sorted({*ALERT_KEYS, *KEYS})),
         _key("y", "confirm"),
         _key("enter", "leave_page"),
     ]
@@ -235,8 +235,8 @@ class Dashboard(App[None]):
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
-    def action_ask_to(self, action: AlertActionName) -> None:
-        self.viewer.ask_to(action)
+    def action_ask_by_key(self, key: str) -> None:
+        self.viewer.ask_by_key(key)
         self.repaint()
 
     def action_confirm(self) -> None:
@@ -258,7 +258,10 @@ class Dashboard(App[None]):
         self.repaint()
 
     def action_leave_page(self) -> None:
-        if self.viewer.opened != "overview":
+        request = self.viewer.ask_for_explanation()
+        if request is not None:
+            self._ask(partial(outcome_of, self.feed, request), partial(self.viewer.advice.explain, request))
+        elif self.viewer.opened != "overview":
             self.action_go_back()
 
     def action_go_back(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from pool_monitor.dashboard.alert_actions import AlertRequest
-from pool_monitor.dashboard.feed import AlertFeed, Feed, StackFeed
+from pool_monitor.dashboard.feed import AlertFeed, Feed, StackFeed, TuningFeed
+from pool_monitor.dashboard.tuning_actions import TuningRequest
 from pool_monitor.service.stacks import StackReading
 
 TIMEOUT_S = 10.0
@@ -26,11 +27,14 @@ async def stack_of(feed: Feed, pool: str, slot: str) -> StackReading:
     return StackReading(stack=None, reason=reason)
 
 
-async def outcome_of(feed: Feed, request: AlertRequest) -> str:
+async def outcome_of(feed: Feed, request: AlertRequest | TuningRequest) -> str:
     """Have *request* done, and return what became of it, in words."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            if isinstance(feed, AlertFeed):
+            if isinstance(request, TuningRequest):
+                if isinstance(feed, TuningFeed):
+                    return await feed.tune(request)
+            elif isinstance(feed, AlertFeed):
                 return await feed.act(request)
             return "not done: this dashboard only shows; attach with `pool-monitor dashboard`"
     except TimeoutError:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from pool_monitor.dashboard.alert_actions import AlertRequest
+from pool_monitor.dashboard.tuning_actions import TuningRequest
 from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import Snapshot
 
@@ -53,6 +54,19 @@ class AlertFeed(Protocol):
 
     async def act(self, request: AlertRequest) -> str:
         """Do what is asked, and return what was done, in words.
+
+        It may take seconds and may raise: the dashboard waits for it in a task of its own, for a limited time, and
+        shows an exception as the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class TuningFeed(Protocol):
+    """A feed that can also act on advice and tuning. A feed need not be one: then the dashboard says so."""
+
+    async def tune(self, request: TuningRequest) -> str:
+        """Do what is asked, and return what was done, in words; to explain, the explanation, in lines.
 
         It may take seconds and may raise: the dashboard waits for it in a task of its own, for a limited time, and
         shows an exception as the reason.

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from pool_monitor.dashboard.alert_actions import SILENCE_FOR, AlertRequest
 from pool_monitor.dashboard.feed import Frame, Lost
+from pool_monitor.dashboard.tuning_actions import TuningRequest
 from pool_monitor.errors import ConnectError
 from pool_monitor.service.client import follow, open_client, resolve
 from pool_monitor.service.stacks import StackReading
@@ -45,6 +46,21 @@ class RemoteFeed:
                 return "acknowledged"
             silence = await service.silence(request.matchers, duration=SILENCE_FOR, author=request.author)
             return f"silenced for {SILENCE_FOR}; to end it: pool-monitor alerts unsilence {silence}"
+
+    async def tune(self, request: TuningRequest) -> str:
+        """See `TuningFeed.tune`. Raises ConnectError and, where the service refuses it, ConfigError."""
+        async with open_client(resolve(self.address)) as service:
+            match request.action:
+                case "explain":
+                    return await service.explain(
+                        "tuning" if request.row.trial is not None else "recommendations", request.row.id
+                    )
+                case "dismiss":
+                    await service.dismiss(request.row.id, author=request.author)
+                    return "dismissed"
+                case verb:
+                    await service.tune(verb, request.row.id, author=request.author)
+                    return {"approve": "approved", "reject": "rejected", "rollback": "it is rolled back"}[verb]
 
     async def stack(self, pool: str, slot: str) -> StackReading:
         """See `StackFeed.stack`. Raises ConnectError and, where the service refuses the question, ConfigError."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pool_monitor.dashboard.alert_actions import AlertActionName, AlertPrompt
+from pool_monitor.dashboard.advice_selection import AdviceSelection
+from pool_monitor.dashboard.alert_actions import ALERT_KEYS, AlertActionName, AlertRequest
 from pool_monitor.dashboard.feed import Frame, Lost
+from pool_monitor.dashboard.prompt import Prompt, user
+from pool_monitor.dashboard.tuning_actions import KEYS, TuningRequest
 from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
 from pool_monitor.view import (
@@ -72,8 +75,10 @@ class Viewer:
         """The key of the selected row on the page of errors. None: the first row."""
         self._alert: str | None = None
         """The fingerprint of the selected alert. None: the first row."""
-        self.prompt = AlertPrompt()
-        """What is done to the selected alert."""
+        self.advice = AdviceSelection()
+        """What is selected on the page of advice."""
+        self.prompt = Prompt[AlertRequest | TuningRequest]()
+        """What is done to the selected alert, trial or recommendation."""
         self._asked: StackQuestion | None = None
         self._answer: StackReading | None = None
         self._answered = now
@@ -117,6 +122,8 @@ class Viewer:
             self._scroll(snapshot, size)
         elif self._arrows == "alert":
             self._select_alert(0)
+        elif self._arrows == "advice":
+            self.advice.move(0, self._shown)
         elif self._arrows == "error":
             self._select_error(0)  # so that the text stays while counts change the order
         return draw(self.opened, snapshot, size, self._pool, self._state(now), self.glyphs)
@@ -164,17 +171,20 @@ class Viewer:
                 self._select_error(step)
             case "alert":
                 self._select_alert(step)
+            case "advice":
+                self.advice.move(step, self._shown)
+                self._scrolled = 0
             case "line":
                 self._scroll_lines(step, size, now)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
-        """Like `move`, by *step* screens. On the pages of errors and alerts, scroll the text below the list."""
+        """Like `move`, by *step* screens. Where a list has a text below it, scroll the text."""
         match self._arrows:
             case "worker":
                 self.select_page(step, size)
             case "pool":
                 self.next_pool(step)
-            case "error" | "alert":
+            case "error" | "alert" | "advice":
                 self._scroll_lines(step * max(size[1] // 2, 1), size, now)
             case "line":
                 self._scroll_lines(step * max(size[1] - 4, 1), size, now)
@@ -242,7 +252,9 @@ class Viewer:
             self._stack(now),
             self.frame_seconds,
             self._alert,
-            self.prompt.text(self._alert),
+            self.prompt.text(self.advice.id if self._arrows == "advice" else self._alert),
+            self.advice.id,
+            self.advice.explanation,
         )
 
     def _stack(self, now: float) -> WorkerStack | None:
@@ -273,7 +285,22 @@ class Viewer:
         chosen = selected_alert(alert_rows(self._shown) if self._shown else [], self._alert)
         if chosen is not None and self.opened == "alerts" and not self.helping:
             self._alert = chosen.fingerprint
-            self.prompt.ask(action, chosen)
+            self.prompt.ask(AlertRequest(action, chosen, user()))
+
+    def ask_by_key(self, key: str) -> None:
+        """On the page of alerts or of advice, ask what *key* asks there of the selected row."""
+        if key in ALERT_KEYS and self.opened == "alerts":
+            self.ask_to(ALERT_KEYS[key])
+        elif key in KEYS and self.opened == "advice" and not self.helping:
+            request = self.advice.request(KEYS[key], self._shown)
+            if request is not None:
+                self.prompt.ask(request)
+
+    def ask_for_explanation(self) -> TuningRequest | None:
+        """On the page of advice, return whose explanation to ask for; None: there is none, or it is another page."""
+        if self.opened != "advice" or self.helping:
+            return None
+        return self.advice.request("explain", self._shown)
 
     def _select_alert(self, step: int) -> None:
         rows = alert_rows(self._shown) if self._shown else []

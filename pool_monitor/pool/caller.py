@@ -89,7 +89,9 @@ class Caller(Protocol):
 class CallTarget(Protocol):
     """The pool that a `PoolCaller` calls, reduced to what the caller uses."""
 
-    config: PoolConfig
+    @property
+    def config(self) -> PoolConfig:
+        """The configuration now."""
 
     @property
     def size(self) -> int:

@@ -28,6 +28,7 @@ class CallDeadlines:
         self._wake_at = math.inf  # when the timer of the wheel is due
         self.in_order: dict[int, Call] = {}  # by id; the owner of this object may remove entries itself
         self._order_timer: asyncio.TimerHandle | None = None  # due at the first deadline in order, or earlier
+        self._least = -math.inf  # earlier deadlines are not in order
 
     def add(self, call: Call, deadline: float) -> None:
         """Add *call*, due at *deadline* (the loop's clock)."""
@@ -36,10 +37,19 @@ class CallDeadlines:
             self._set()
 
     def add_last(self, call: Call) -> None:
-        """Add *call*, due at its own deadline, which must not be earlier than that of any call added by this method."""
+        """Add *call*, due at its own deadline, which must not be earlier than that of any call added by this method,
+        unless `shorten` was told.
+        """
+        if call.deadline < self._least:
+            self.add(call, call.deadline)
+            return
         self.in_order[call.id] = call
         if self._order_timer is None:
             self._order_timer = self._loop.call_at(end_of_tick(call.deadline), self._ring_in_order)
+
+    def shorten(self, latest: float) -> None:
+        """Note that deadlines to come may be earlier than those so far, which are at *latest* at the latest."""
+        self._least = max(self._least, latest)
 
     def remove(self, call: Call) -> None:
         """Remove *call*, if it is still there."""

@@ -270,7 +270,10 @@ class Dispatcher(OpenCalls):
     def ready(self, worker: Worker) -> None:
         """Offer calls to a worker that has loaded the target, or has recovered."""
         worker.recalling = False
-        worker.reports_progress = worker.transport is not None and worker.transport.begun is not None
+        if worker.process is not None:
+            worker.most_calls = min(worker.process.concurrency, self.roster.concurrency)
+        one = self.roster.concurrency == 1  # else it is handed no calls ahead
+        worker.reports_progress = one and worker.transport is not None and worker.transport.begun is not None
         if worker.process is None or not worker.process.used_up:
             self.roster.offer(worker)
             self._feed(worker)

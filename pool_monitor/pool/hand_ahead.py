@@ -29,6 +29,12 @@ class HandAhead:
         self._peak = 0  # the highest number of open calls since `set_depth`
         self._recall_timer: asyncio.TimerHandle | None = None
 
+    def allow(self, most: int) -> None:
+        """Set the highest depth."""
+        self._most, roster = most, self._roster
+        if roster.concurrency == 1:
+            roster.depth, roster.awake_depth = min(roster.depth, most), min(roster.awake_depth, most)
+
     def choose(self, call: Call, times: ServiceTimes) -> Worker | None:
         """Return a worker for a call that can run on any, or None. A worker that is awake is preferred to an idle one
         only if both the call and the call it would wait for are brief: some code cannot be interrupted to give calls

@@ -34,6 +34,17 @@ class HomeLoop:
         here = (os.getpid(), threading.get_ident())
         return asyncio._get_running_loop() is None and here == (self._pid, self._thread)
 
+    def allows(self, *, closed: bool) -> bool:
+        """Whether the pool can be used where its event loop does not run. In the loop's thread, before and after the
+        loop runs, methods that do not wait are allowed. False: the pool is *closed*, or its loop is. Raises WrongLoop
+        elsewhere.
+        """
+        if self.is_this_thread:
+            return True
+        if not self.is_forked and (closed or self.loop.is_closed()):
+            return False
+        raise self.wrong_loop()
+
     def wrong_loop(self) -> WrongLoop:
         """Return the error to raise when the pool is used on another loop, or in another process."""
         if self.is_forked:

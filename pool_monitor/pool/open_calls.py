@@ -87,7 +87,20 @@ class OpenCalls:
         )
         self.budget = RetryBudget(config.retry_budget)
         jitter = random.Random()  # noqa: S311 - not used for secrets
-        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget, jitter)
+        self._retries = RetryPolicy(
+            config.retries, frozenset(config.retry_errors), self.budget, jitter, config.retry_delay
+        )
+
+    def configure(self, config: PoolConfig) -> None:
+        """Use *config* from now on: its limits for calls that are made from now on."""
+        before, self.config = self.config, config
+        if config.timeout < before.timeout:
+            self._deadlines.shorten(self._now_ns() / 1e9 + before.timeout)
+        self._streams.configure(config)
+        self._ahead.allow(config.prefetch)
+        self.budget.change(config.retry_budget)
+        self._retries.delay = config.retry_delay
+        self.roster.set_concurrency(config.concurrency)
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
 import anyio
@@ -22,18 +23,20 @@ from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.admission import Admission
-from pool_monitor.pool.argument_checks import SIZE, check_target, checked_count, checked_size
+from pool_monitor.pool.argument_checks import SIZE, check_target, checked_count
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.home_loop import HomeLoop
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
+from pool_monitor.pool.settings import PoolSettings
 from pool_monitor.pool.stacks import stack_of
 from pool_monitor.pool.supervisor import Supervisor
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, ProcessLauncher, resolve_launch_spec
 from pool_monitor.pool.transport.nesting import refuse_endless_nesting
 from pool_monitor.pool.transport.process import ProcessTransport
+from pool_monitor.pool.tunables import tunables_of
 from pool_monitor.pool.worker import view_of
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pool_monitor.pool.transport.interface import Sink
+    from pool_monitor.tunable import Tunable
 
 _HOUSEKEEPING = 60.0  # seconds: expired sessions are dropped at least this often
 
@@ -90,8 +94,8 @@ class Pool(PoolCaller):
         **fields: Unpack[PoolFields],
     ) -> None:
         super().__init__(self, Options())
-        self.config = build(PoolConfig, config, fields)
-        self._check_target(target)
+        config = build(PoolConfig, config, fields)
+        self._check_target(target, config)
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ConfigError(f"Pool(name={name!r}): needs a non-empty printable string")
         self.target = target
@@ -100,16 +104,18 @@ class Pool(PoolCaller):
         if max_size is None:
             max_size = max(4 * (os.cpu_count() or 1), size if isinstance(size, int) else 0)
         self.max_size = checked_count("max_size", max_size, 1)
-        self._size = checked_size(size, self.min_size, self.max_size)
+        self._settings = PoolSettings(config, size, self.min_size, self.max_size)
+        self._tunables = tunables_of(name, self._settings, lambda: self._open_calls("changed"))
         self._state: PoolState = "new"
         self._entered_ns = 0
         self._paused_ns = 0
         self._warm = False
         self._identity = PoolIdentity.new(name)
-        self._roster = Roster(self._identity, self.config.concurrency)
+        self._roster = Roster(self._identity, config.concurrency)
+        self._warn = partial(_warn, self._identity)
         self._no_stack: dict[str, str | None] = {}  # by slot
-        self._sessions = Sessions(self._roster, self.config)
-        self._admission = Admission(self._identity, self._size, self.config)
+        self._sessions = Sessions(self._roster, config)
+        self._admission = Admission(self._identity, self.size, config)
         self._dispatcher: Dispatcher | None = None
         self._supervisor: Supervisor | None = None
         self._launch: LaunchSpec | None = None
@@ -120,8 +126,8 @@ class Pool(PoolCaller):
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
 
-    def _check_target(self, target: str) -> None:
-        check_target(target, is_python=not self.config.command)
+    def _check_target(self, target: str, config: PoolConfig) -> None:
+        check_target(target, is_python=not config.command)
 
     def __repr__(self) -> str:
         if self._dispatcher is None:
@@ -142,7 +148,18 @@ class Pool(PoolCaller):
     @property
     def size(self) -> int:
         """The number of workers that the pool is to have."""
-        return self._size
+        return self._settings.size
+
+    @property
+    def config(self) -> PoolConfig:
+        """The configuration now: that of the constructor, with what `tunables` have changed."""
+        return self._settings.config
+
+    def tunables(self) -> list[Tunable]:
+        """Return the settings that may be changed while the pool runs: docs/POOL_GUIDE.md, "Settings that may change",
+        lists them. They raise PoolClosed before the pool is entered and once it drains, and WrongLoop elsewhere.
+        """
+        return list(self._tunables)
 
     def session(self, session_id: str, *, affinity: str | None = None) -> Session:
         """Return a caller for one session. Its operations share ``session.data`` and prefer the same worker. With
@@ -160,7 +177,7 @@ class Pool(PoolCaller):
         return PoolView(
             name=self.name,
             state=self._state,
-            size=self._size,
+            size=self.size,
             busy=counts["busy"],
             idle=counts["idle"],
             starting=counts["starting"],
@@ -214,7 +231,7 @@ class Pool(PoolCaller):
         dispatcher = self._dispatcher = Dispatcher(self._roster, self._sessions, self._admission, self.config)
         supervisor = self._supervisor = Supervisor(
             self.target,
-            self._size,
+            self.size,
             self.config,
             self._roster,
             self._admission,
@@ -223,13 +240,14 @@ class Pool(PoolCaller):
             self._changed,
         )
         dispatcher.control = supervisor
+        self._settings.tell(self._identity, self._admission, dispatcher, supervisor)
         launcher = self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
         closing = self._closing = asyncio.Event()
         self._started = loop.create_future()
         self._started.add_done_callback(_mark_retrieved)  # entering may have been cancelled
-        emit.pool_init(self._identity, size=self._size, target=self.target)
+        emit.pool_init(self._identity, size=self.size, target=self.target)
         running = self._main(home, dispatcher, supervisor, launcher, closing)
         self._runner = loop.create_task(running, name=f"pool {self.name}")
         self._runner.add_done_callback(self._runner_ended)
@@ -318,21 +336,14 @@ class Pool(PoolCaller):
         workers first and busy workers after their calls. Raises ConfigError for a size outside ``min_size`` to
         ``max_size``, and PoolClosed once the pool drains.
         """
-        self._calls()
-        supervisor = self._supervisor
-        assert supervisor is not None
-        self._must_be_open("resized")
-        before, self._size = self._size, checked_size(size, self.min_size, self.max_size)
-        self._admission.size = size
-        emit.pool_resize(self._identity, before=before, after=size)
-        supervisor.resize(size)
+        self._open_calls("resized")
+        self._settings.resize(size)
 
     async def pause(self) -> None:
         """Hand no more calls to workers. Calls that run go on; new calls are accepted and wait until their deadlines.
         Returns at once; does nothing if the pool is paused already. Raises PoolClosed once the pool drains.
         """
-        calls = self._calls()
-        self._must_be_open("paused")
+        calls = self._open_calls("paused")
         if not calls.paused:
             self._state = "paused" if self._state == "running" else self._state
             self._paused_ns = time.monotonic_ns()
@@ -355,10 +366,9 @@ class Pool(PoolCaller):
         StartError when a successor cannot be started; the remaining processes are then kept. Raises PoolClosed once the
         pool drains. Cancelling stops after the current process.
         """
-        self._calls()
+        self._open_calls("restarted")
         supervisor = self._supervisor
         assert supervisor is not None
-        self._must_be_open("restarted")
         began_ns, replaced = time.monotonic_ns(), 0
         for worker in sorted(self._roster.workers.values(), key=lambda worker: worker.index):
             before = worker.process
@@ -368,30 +378,24 @@ class Pool(PoolCaller):
             replaced += worker.process is not before
         emit.pool_restart(self._identity, duration=time.monotonic_ns() - began_ns, workers=replaced)
 
-    def _must_be_open(self, participle: str) -> None:
+    def _open_calls(self, participle: str) -> Dispatcher:
+        """Return the dispatcher of a pool that takes calls, or is about to. Else raise what `_calls` does, or
+        PoolClosed.
+        """
+        calls = self._calls()
         if self._state not in ("starting", "running", "paused"):
-            raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} cannot be {participle}")
+            raise calls.rejected(PoolClosed, f"a pool that is {self._state} cannot be {participle}")
+        return calls
 
     def _calls(self) -> Dispatcher:
         if self._dispatcher is None:
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
-            raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
+            raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self.size)
         if asyncio._get_running_loop() is not self._loop:
-            self._check_home()
+            assert self._home is not None
+            if not self._home.allows(closed=self._state == "closed"):
+                raise self._dispatcher.rejected(PoolClosed, "the pool or its event loop is closed")
         return self._dispatcher
-
-    def _check_home(self) -> None:
-        """Raise unless the pool can be used here, where its event loop does not run: WrongLoop, or PoolClosed once
-        that loop has ended. In the loop's thread, before and after the loop runs, methods that do not wait are allowed.
-        """
-        home = self._home
-        assert home is not None
-        assert self._dispatcher is not None
-        if home.is_this_thread:
-            return
-        if not home.is_forked and (self._state == "closed" or home.loop.is_closed()):
-            raise self._dispatcher.rejected(PoolClosed, "the pool or its event loop is closed")
-        raise home.wrong_loop()
 
     # -- the runner -----------------------------------------------------------------------------------------------
 
@@ -399,16 +403,17 @@ class Pool(PoolCaller):
         self, home: HomeLoop, dispatcher: Dispatcher, supervisor: Supervisor, launcher: Launcher, closing: asyncio.Event
     ) -> None:
         """Keep the slots filled until the pool closes."""
-        loop, config = home.loop, self.config
-        step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
+        loop = home.loop
         try:
             async with anyio.create_task_group() as group:
                 supervisor.open(group)
-                supervisor.add(self._size)
+                supervisor.add(self.size)
                 self._changed()
                 while not closing.is_set():
                     self._sessions.expire(loop.time())
                     supervisor.check_workers(loop.time())
+                    config = self.config
+                    step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
                     with anyio.move_on_after(step):
                         await closing.wait()
                 supervisor.begin_closing()
@@ -458,7 +463,7 @@ class Pool(PoolCaller):
         if not self._started.done():
             if error is not None:
                 self._started.set_exception(error)
-            elif not missing or (self.config.warmup == "staged" and counts["idle"] >= min(self.min_size, self._size)):
+            elif not missing or (self.config.warmup == "staged" and counts["idle"] >= min(self.min_size, self.size)):
                 self._started.set_result(None)
         started = self._started
         opened = started.done() and not started.cancelled() and started.exception() is None
@@ -466,10 +471,6 @@ class Pool(PoolCaller):
             self._warm = True
             duration, workers = time.monotonic_ns() - self._entered_ns, counts["idle"] + counts["busy"]
             emit.pool_warmup(self._identity, duration=duration, workers=workers, mode=self.config.warmup)
-
-    def _warn(self, reason: str) -> None:
-        """Emit a warning about how workers are started."""
-        emit.error(self._identity, category="initialization", severity="warning", reason=reason)
 
     def _resolve_launch_spec(self) -> LaunchSpec:
         """Return how workers are started. Raises ConfigError, and StartError if pools would nest without end."""
@@ -483,7 +484,12 @@ class Pool(PoolCaller):
     def _make_transport(self, sink: Sink) -> ProcessTransport:
         assert self._launch is not None
         assert self._launcher is not None
-        return ProcessTransport(self._launch, sink, self._launcher)
+        return ProcessTransport(self._launch._replace(concurrency=self.config.concurrency), sink, self._launcher)
+
+
+def _warn(identity: PoolIdentity, reason: str) -> None:
+    """Emit a warning about how workers are started."""
+    emit.error(identity, category="initialization", severity="warning", reason=reason)
 
 
 def _mark_retrieved(future: asyncio.Future[None]) -> None:

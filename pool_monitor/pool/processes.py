@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.roster import Roster
     from pool_monitor.pool.transport.interface import Transport
 
+_START_WEIGHT = 0.3  # of the latest start in the mean
 ALIVE = (State.READY, State.BUSY, State.DEGRADED)
 """The states of a slot whose process has loaded the target and is not being ended."""
 _ENDED_BECAUSE = {
@@ -72,10 +73,21 @@ class ProcessControl:
         self._living: dict[WorkerProcess, Worker] = {}
         self._kernel_kills = KernelKillWatch(time.monotonic)
         self._random = random.Random()  # noqa: S311 - jitter, not used for secrets
+        self.start_seconds: float | None = None
+        """Mean of the latest starts; None before the first."""
 
     def open(self, group: TaskGroup) -> None:
         """Use *group* for the tasks that stop processes."""
         self._group = group
+
+    def configure(self, config: PoolConfig) -> None:
+        """Use *config* for what is done from now on. Limits on age and memory, and the health interval, change for the
+        processes that run too. The limit on calls does not: it is in their counters.
+        """
+        before, self._config = self._config, config
+        for process in self._living:
+            process.health.interval = config.health_interval
+            process.limits = process.limits.changed(before, config)
 
     # -- starts ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +96,7 @@ class ProcessControl:
         worker.processes += 1
         health = Health(self._config.health_interval, self._config.health_timeout, self._config.health_misses)
         limits = RecycleLimits.draw(self._config, self._random)
-        process = WorkerProcess(worker.processes, time.monotonic_ns(), health, limits)
+        process = WorkerProcess(worker.processes, time.monotonic_ns(), health, limits, self._config.concurrency)
         self._living[process] = worker
         return process
 
@@ -112,6 +124,7 @@ class ProcessControl:
                 transport.kill()
         process.ready_ns = time.monotonic_ns()
         duration = process.ready_ns - process.started_ns
+        self.start_seconds = _mean_start(self.start_seconds, duration / 1e9)
         emit.worker_ready(
             self._identity, worker.id, duration=duration, pid=ready.pid, python=ready.python, codec=ready.codec
         )
@@ -261,3 +274,8 @@ class ProcessControl:
             if process.transport is not None:
                 with contextlib.suppress(RuntimeError):  # the event loop is closed: the end cannot be reported any more
                     process.transport.abandon()
+
+
+def _mean_start(mean: float | None, seconds: float) -> float:
+    """Return the mean with one more start; an earlier start counts less with each."""
+    return seconds if mean is None else mean + _START_WEIGHT * (seconds - mean)

@@ -28,6 +28,15 @@ class Roster:
         self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last worker in is the first out: its caches are warm
         self._room: OrderedDict[str, Worker] = OrderedDict()  # have calls and can take another; these take turns
 
+    def set_concurrency(self, concurrency: int) -> None:
+        """Set the number of calls that a worker may hold, for pools with a number above 1."""
+        if concurrency != self.concurrency:
+            self.concurrency = self.depth = concurrency
+            for worker in self.workers.values():
+                if worker.process is not None:
+                    worker.most_calls = min(worker.process.concurrency, concurrency)
+                self.changed(worker)
+
     def add(self, worker: Worker) -> None:
         """Add a new slot, which has no process yet."""
         self.workers[worker.id] = worker
@@ -105,7 +114,7 @@ class Roster:
         """
         if worker.recalling:
             return 0
-        return self.depth if worker.reports_progress else self.concurrency
+        return self.depth if worker.reports_progress else worker.most_calls
 
     # -- states ---------------------------------------------------------------------------------------------------
 

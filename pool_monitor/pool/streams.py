@@ -35,6 +35,10 @@ class Streams:
         self._roster, self._config = roster, config
         self._interrupt, self._overdue, self._misbehaved = interrupt, overdue, misbehaved
 
+    def configure(self, config: PoolConfig) -> None:
+        """Use *config* for streams that begin from now on."""
+        self._config = config
+
     def items(self, *, collect: bool) -> StreamBuffer:
         """Make the buffer for the items of a new call. *collect*: the caller reads the items after the last one."""
         return StreamBuffer(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)

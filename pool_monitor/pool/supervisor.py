@@ -85,6 +85,18 @@ class Supervisor:
         sink = ProcessEvents(identity, self._config, worker, process, self._dispatcher, self._processes, self._checkups)
         return self._make(sink)
 
+    @property
+    def start_seconds(self) -> float | None:
+        """How long the latest starts took, on the average; None before the first."""
+        return self._processes.start_seconds
+
+    def configure(self, config: PoolConfig) -> None:
+        """Use *config* from now on, as `ProcessControl.configure` does."""
+        self._config = config
+        self._processes.configure(config)
+        for worker in self._roster.workers.values():
+            worker.backoff.change(config.backoff_min)
+
     def open(self, group: TaskGroup) -> None:
         """Use *group* for the tasks that keep slots."""
         self._group = group

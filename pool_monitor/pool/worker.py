@@ -27,6 +27,7 @@ class WorkerProcess:
     """One process of a slot, from its start to its end. Plain state: the pool changes it, on the event loop."""
 
     __slots__ = (
+        "concurrency",
         "culprit",
         "due",
         "end_reason",
@@ -47,10 +48,11 @@ class WorkerProcess:
         "verdict",
     )
 
-    def __init__(self, number: int, now_ns: int, health: Health, limits: RecycleLimits) -> None:
+    def __init__(self, number: int, now_ns: int, health: Health, limits: RecycleLimits, concurrency: int = 1) -> None:
         self.number = number  # its ordinal among the slot's processes
         self.started_ns = now_ns
         self.health, self.limits = health, limits
+        self.concurrency = concurrency  # calls that it can run at once
         self.transport: Transport | None = None  # None before it is made, and once the process is gone
         self.ready: Ready | None = None  # None until it has loaded the target
         self.ready_ns = 0  # when it had
@@ -101,6 +103,7 @@ class Worker:
         self.backoff = Backoff(config.backoff_min, config.backoff_max, random.Random())  # noqa: S311 - jitter only
         self.last_end = (False, 0)  # of the last process: whether the pool ended it, and the calls it answered
         self.accepting = False  # may be handed calls
+        self.most_calls = 1  # it may hold, unless it reports its progress
         self.recalling = False  # was asked to give calls back, and is handed no others while it holds any
         self.reports_progress = False  # reports which call it has begun, so that it can be handed calls ahead of time
         self.calls: dict[int, Call] = {}  # in the order of hand-over; some may have ended for their callers

@@ -19,9 +19,11 @@ from pool_monitor.service.requester import Requester, requester_of, why_refused
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from pool_monitor.advisor.manager import Advisor
     from pool_monitor.alerts.manager import AlertManager
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
+    from pool_monitor.tuner.manager import Tuner
 
 BODY_MAX = 64 * 1024
 """Longest body of a request, in bytes."""
@@ -49,6 +51,14 @@ class Acting(Protocol):
     @property
     def alerts(self) -> AlertManager:
         """The alerts."""
+
+    @property
+    def advisor(self) -> Advisor:
+        """The advice."""
+
+    @property
+    def tuner(self) -> Tuner:
+        """The tuner."""
 
 
 class Done(NamedTuple):

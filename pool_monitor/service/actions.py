@@ -19,11 +19,12 @@ from pool_monitor.service.acting import Acting, Action, route_of
 from pool_monitor.service.alert_actions import ALERT_ACTIONS
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import Samplings, StackReading, StackSamples, checked_seconds, sample
+from pool_monitor.service.tuning_actions import TUNING_ACTIONS
 
 if TYPE_CHECKING:
     Handler = Callable[[Request], Awaitable[Response]]
 
-ACTIONS: tuple[Action[Any], ...] = ALERT_ACTIONS
+ACTIONS: tuple[Action[Any], ...] = (*ALERT_ACTIONS, *TUNING_ACTIONS)
 """Every action that changes something."""
 _encode = msgspec.json.Encoder().encode
 

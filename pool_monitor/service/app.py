@@ -29,6 +29,18 @@ same.
                                  "duration": null}``
     DELETE /v1/alerts/FINGERPRINT/ack              take that back
     POST /v1/alerts/receivers/NAME/test            send a test message. Answers ``{"sent": true, "reason": ""}``
+    GET /v1/recommendations      an AdviceReport as JSON: what the advisor recommends, the most urgent first
+    GET /v1/recommendations/ID/explain             why, as ``{"text": ...}``
+    POST /v1/recommendations/ID/dismiss            show it no more: ``{"reason": "", "author": ""}``. This and the next
+                                 only where ``[service] actions = true``; over TCP, only from this machine
+    GET /v1/tuning?limit=        a TuningReport as JSON: the tuner, and its latest changes, at most *limit* (100)
+    GET /v1/tuning/ID/explain    why a change is tried, was kept or rolled back, as ``{"text": ...}``
+    POST /v1/tuning/ID/approve   let a change that waits begin. So also ``reject`` (``{"reason": ""}``) and ``rollback``
+    POST /v1/tuning/rollback     roll back the latest change, or with ``{"everything": true}`` all of them
+    POST /v1/tuning/proposals    propose a change: ``{"pool": "text", "setting": "size", "value": 6, "reason": ""}``.
+                                 Answers ``{"id": ...}``
+    POST /v1/tuning/freeze       change nothing: ``{"reason": "release", "duration": "1h"}``; ``/thaw`` ends it
+    POST /v1/tuning/mode         ``{"mode": "off" | "recommend" | "auto"}``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=
@@ -64,6 +76,7 @@ from pool_monitor.service.actions import Actor, action_routes
 from pool_monitor.service.alerts import alert_routes
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import TooManySamplings
+from pool_monitor.service.tuning import tuning_routes
 from pool_monitor.snapshot import Range, Readiness, ResourceRange, Snapshot
 
 if TYPE_CHECKING:
@@ -157,6 +170,7 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
         Route("/v1/range", over_time),
         Route("/v1/errors", _errors_of(source)),
         *alert_routes(source, _json),
+        *tuning_routes(source, _json),
         Route("/metrics", metrics),
         Route("/livez", livez),
         Route("/readyz", readyz),

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -21,19 +21,23 @@ from pool_monitor.service.silence import why_silent
 from pool_monitor.service.stacks import StackReading, StackSamples
 from pool_monitor.snapshot import (
     SCHEMA_VERSION,
+    AdviceReport,
     AlertReport,
     ErrorReport,
+    Explanation,
     Range,
     ResourceRange,
     RuleView,
     Snapshot,
     Summary,
+    TuningReport,
 )
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
 _UNFIT = (httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNSUPPORTED_MEDIA_TYPE)
 _TIMEOUT = 5.0  # seconds without a byte after which a service counts as gone; it sends a heartbeat every 2 s
+_OLDER = "it is of an older version, which knows no advice and no tuner"
 _TESTED_S = 30.0  # seconds: a test takes up to 20 s
 _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
@@ -44,6 +48,10 @@ class _Version(msgspec.Struct):
 
 class _Made(msgspec.Struct):
     id: str
+
+
+class _Undone(msgspec.Struct):
+    ids: list[str]
 
 
 class _Tested(msgspec.Struct):
@@ -223,6 +231,61 @@ class Client:
         path = f"/v1/alerts/receivers/{quote(receiver, safe='')}/test"
         tested = _decoded(await self._act("POST", path, patience=_TESTED_S), _Tested)
         return "" if tested.sent else tested.reason or "it has not arrived"
+
+    # -- advice and tuning ----------------------------------------------------------------------------------------
+
+    async def recommendations(self) -> AdviceReport:
+        """What the advisor recommends."""
+        return _decoded(await self._newer("/v1/recommendations"), AdviceReport)
+
+    async def tuning(self, limit: int = 100) -> TuningReport:
+        """The tuner, and its latest changes."""
+        return _decoded(await self._newer("/v1/tuning", limit=limit), TuningReport)
+
+    async def explain(self, kind: Literal["tuning", "recommendations"], name: str) -> str:
+        """Why a change was tried, kept or rolled back, or why something is recommended."""
+        return _decoded(await self._newer(f"/v1/{kind}/{quote(name, safe='')}/explain"), Explanation).text
+
+    async def dismiss(self, recommendation: str, reason: str = "", *, author: str = "") -> None:
+        """Show a recommendation no more."""
+        path = f"/v1/recommendations/{quote(recommendation, safe='')}/dismiss"
+        await self._act("POST", path, {"reason": reason, "author": author})
+
+    async def tune(
+        self, verb: Literal["approve", "reject", "rollback"], trial: str, *, author: str = "", reason: str = ""
+    ) -> None:
+        """Approve, reject or roll back a trial."""
+        more = {"reason": reason} if verb == "reject" else {}
+        await self._act("POST", f"/v1/tuning/{quote(trial, safe='')}/{verb}", {"author": author, **more})
+
+    async def roll_back(self, *, everything: bool = False, author: str = "") -> list[str]:
+        """Roll back what is on trial, or else the latest change, or *everything*. Return the ids of the trials."""
+        answer = await self._act("POST", "/v1/tuning/rollback", {"everything": everything, "author": author})
+        return _decoded(answer, _Undone).ids
+
+    async def propose(self, pool: str, setting: str, value: float, *, reason: str = "", author: str = "") -> str:
+        """Propose a change, and return the id of its trial."""
+        body = {"pool": pool, "setting": setting, "value": value, "reason": reason, "author": author}
+        return _decoded(await self._act("POST", "/v1/tuning/proposals", body), _Made).id
+
+    async def freeze(self, reason: str, duration: str | None = None, *, author: str = "") -> None:
+        """Let the tuner change nothing, for *duration* or until `thaw`."""
+        await self._act("POST", "/v1/tuning/freeze", {"reason": reason, "duration": duration, "author": author})
+
+    async def thaw(self, *, author: str = "") -> None:
+        """End a freeze."""
+        await self._act("POST", "/v1/tuning/thaw", {"author": author})
+
+    async def set_tuner_mode(self, mode: str, *, author: str = "") -> None:
+        """Set the mode of the tuner."""
+        await self._act("POST", "/v1/tuning/mode", {"mode": mode, "author": author})
+
+    async def _newer(self, path: str, **query: Any) -> bytes:
+        """Do what `_get` does. Raises ConnectError for a service whose version does not have *path*."""
+        response = await self._http.get(path, params=query)
+        if response.status_code == httpx.codes.NOT_FOUND and _refusal(response) is None:
+            raise ConnectError(_OLDER)
+        return _accepted(response)
 
     async def _act(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, patience: float = _TIMEOUT

@@ -8,7 +8,15 @@ The JSON form has the fields of the structs. `SCHEMA_VERSION` grows only when a 
 Readers ignore fields that they do not know, so a new field does not change the version.
 """
 
-from pool_monitor.snapshot.advice import Change, Effect, Pattern, Recommendation, RecommendationState
+from pool_monitor.snapshot.advice import (
+    AdviceReport,
+    Change,
+    Effect,
+    Explanation,
+    Pattern,
+    Recommendation,
+    RecommendationState,
+)
 from pool_monitor.snapshot.alerts import (
     Acknowledgement,
     AlertingView,
@@ -53,7 +61,7 @@ from pool_monitor.snapshot.resources import (
 )
 from pool_monitor.snapshot.schema import SCHEMA_VERSION, WINDOW_NAMES
 from pool_monitor.snapshot.snapshot import Snapshot
-from pool_monitor.snapshot.tuning import SizingView, TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.snapshot.tuning import SizingView, TrialState, TrialView, TunerMode, TuningReport, TuningView
 
 __all__ = [
     "CRASHED",
@@ -61,6 +69,7 @@ __all__ = [
     "START_FAILED",
     "WINDOW_NAMES",
     "Acknowledgement",
+    "AdviceReport",
     "AlertReport",
     "AlertState",
     "AlertTransition",
@@ -76,6 +85,7 @@ __all__ = [
     "ErrorRate",
     "ErrorReport",
     "ErrorSample",
+    "Explanation",
     "FailureView",
     "FaultLevel",
     "FaultView",
@@ -121,6 +131,7 @@ __all__ = [
     "TrialState",
     "TrialView",
     "TunerMode",
+    "TuningReport",
     "TuningView",
     "WorkerState",
     "WorkerView",

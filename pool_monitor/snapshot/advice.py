@@ -81,3 +81,17 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     """When it was last found."""
     playbook: str = ""
     """The section of docs/OPERATIONS_PLAYBOOK.md about it."""
+
+
+class AdviceReport(Struct, frozen=True, kw_only=True):
+    """What the advisor of a service recommends."""
+
+    recommendations: tuple[Recommendation, ...]
+    """The most urgent first."""
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Why something is recommended, tried, kept or rolled back."""
+
+    text: str
+    """Several lines."""

@@ -40,6 +40,8 @@ class TrialView(Struct, frozen=True, kw_only=True):
     """Why it was proposed: ``advice``, ``policy``, ``schedule``, ``season`` or ``manual``."""
     reason: str
     """Why it is in this state, in words."""
+    why: str = ""
+    """Why it was proposed, in words."""
     actor: str = ""
     """Who approved, rejected or rolled it back; empty: the tuner."""
     effect: Effect | None = None
@@ -87,3 +89,12 @@ class TuningView(Struct, frozen=True, kw_only=True):
     trials: tuple[TrialView, ...] = ()
     """The latest other trials, the newest first."""
     sizing: tuple[SizingView, ...] = ()
+
+
+class TuningReport(Struct, frozen=True, kw_only=True):
+    """The tuner of a service, and what it has done."""
+
+    tuning: TuningView | None
+    """None: the tuner is off and was never on."""
+    history: tuple[TrialView, ...] = ()
+    """The latest changes, the newest first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from pool_monitor.storage.sqlite_file import DAMAGED, failure_reason
 from pool_monitor.storage.state_store import (
     ROW_LIMIT,
     ROWS_LIMIT,
+    ROWS_MAX,
     TABLES,
     TRANSITION_LIMIT,
     TRANSITIONS_MAX,
@@ -57,7 +59,9 @@ class Changes(NamedTuple):
     transitions: Sequence[SavedTransition] = ()
     """The oldest first, each with at most `TRANSITION_LIMIT` bytes."""
     whole: bool = False
-    """Whether *rows* are all that there is: rows that are not among them are gone."""
+    """Whether *rows* are all that there is in *tables*: rows that are not among them are gone."""
+    tables: Sequence[Table] = TABLES
+    """The tables that *whole* is about."""
 
 
 NOTHING = Changes()
@@ -201,6 +205,11 @@ class StateFile:
         saved, self._saved = self._saved or nothing_saved(), None
         return saved
 
+    def kept(self, tables: Sequence[Table], transitions: Sequence[SavedTransition] = ()) -> SavedState:
+        """Return what is kept in *tables* now, with *transitions*, and the highest number of a transition so far."""
+        rows = {table: dict(self._rows[table]) if table in tables else {} for table in TABLES}
+        return SavedState(rows, list(transitions), self._seq, self._left_out, self._id)
+
     async def commit(self, changes: Changes = NOTHING, /) -> bool:
         """Write *changes*, in one transaction with what was committed before and is not in the file.
 
@@ -230,7 +239,8 @@ class StateFile:
 
     def _note(self, changes: Changes) -> None:
         if changes.whole:
-            self._rows, self._bytes = {table: {} for table in TABLES}, 0
+            self._rows.update({table: {} for table in changes.tables})
+            self._bytes = sum(map(_size, self._rows.values()))
             self._whole = True
         if not (changes.rows or changes.transitions or changes.whole):
             return
@@ -238,6 +248,9 @@ class StateFile:
         for table, rows in changes.rows.items():
             found = rows if all(map(str.isascii, rows)) else {_key(name): value for name, value in rows.items()}
             self._changed.setdefault(table, {}).update(self._kept(self._rows[table], found))
+            if len(self._rows[table]) > ROWS_MAX.get(table, sys.maxsize):
+                oldest = sorted(self._rows[table])[: len(self._rows[table]) - ROWS_MAX[table]]
+                self._changed[table].update(self._kept(self._rows[table], dict.fromkeys(oldest)))
         transitions = changes.transitions
         if any(len(transition.value) > TRANSITION_LIMIT for transition in transitions):
             transitions = [one for one in transitions if len(one.value) <= TRANSITION_LIMIT]

@@ -31,10 +31,13 @@ from pool_monitor.storage.sqlite_file import (
 )
 
 Table = Literal[
-    "alerts", "memories", "silences", "acknowledgements", "flapping", "groups", "told", "outbox", "receivers"
-]
+    "alerts", "memories", "silences", "acknowledgements", "flapping", "groups", "told", "outbox", "receivers",
+    "advice", "tuning", "trials",
+]  # fmt: skip
 """The tables of named rows."""
 TABLES: tuple[Table, ...] = get_args(Table)
+ROWS_MAX: Mapping[Table, int] = {"trials": 5000}
+"""Most rows of a table that only grows. Of more, those with the lowest keys are deleted."""
 TRANSITIONS_MAX = 10_000
 """Most transitions in the file."""
 TRANSITIONS_ALWAYS = 1000
@@ -71,6 +74,11 @@ STATE = FileKind(
             "CREATE TABLE told (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
             "CREATE TABLE outbox (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
             "CREATE TABLE receivers (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        ),
+        (
+            "CREATE TABLE advice (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE tuning (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE trials (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         ),
     ),
 )

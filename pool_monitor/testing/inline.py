@@ -73,7 +73,7 @@ class InlinePool(Pool):
                 "this process; use a Pool, or leave command= out and name a target in Python"
             )
 
-    def _check_target(self, target: object) -> None:
+    def _check_target(self, target: object, _config: PoolConfig) -> None:
         if not isinstance(target, str) or not target:
             raise ConfigError(
                 f"InlinePool(target={target!r}): needs what Pool takes, or a class, a module or an object"

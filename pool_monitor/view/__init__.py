@@ -4,6 +4,7 @@ The dashboard shows these lines, reports print them, and tests compare them with
 """
 
 from pool_monitor.findings import NO_LEVELS, Levels, levels
+from pool_monitor.view.advice_page import advice_rows, selected_advice
 from pool_monitor.view.alerts_page import alert_rows, selected_alert
 from pool_monitor.view.columns import sorted_workers
 from pool_monitor.view.errors_page import error_rows, selected_row
@@ -33,6 +34,7 @@ __all__ = [
     "PageState",
     "Segment",
     "WorkerStack",
+    "advice_rows",
     "alert_rows",
     "draw",
     "error_rows",
@@ -44,6 +46,7 @@ __all__ = [
     "plain",
     "pool_shown",
     "report",
+    "selected_advice",
     "selected_alert",
     "selected_row",
     "sorted_workers",

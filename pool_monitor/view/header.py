@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pool_monitor.findings import NO_LEVELS, Level, Levels, rejected_ratio
 from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, Trend, WorkerView
-from pool_monitor.view import alert_words, chart, panels
+from pool_monitor.view import advice_words, alert_words, chart, panels
 from pool_monitor.view import format as fmt
 from pool_monitor.view.columns import last_error_text
 from pool_monitor.view.freshness import Freshness
@@ -175,7 +175,9 @@ def notice_line(
     noticed = notices(snapshot, pool, freshness, levels)
     if not noticed:
         quiet = alert_words.quiet_counts(snapshot.alerts)
-        words = f"nothing else needs attention; alerts: {', '.join(quiet)}: a" if quiet else _nothing_to_notice(pool)
+        hint = advice_words.tuning_hint(snapshot)
+        known = "; ".join(filter(None, [f"alerts: {', '.join(quiet)}: a" if quiet else "", hint]))
+        words = f"nothing else needs attention; {known}" if known else _nothing_to_notice(pool)
         return [Segment(f" {words}", "dim")]
     line: Line = []
     for index, notice in enumerate(noticed):

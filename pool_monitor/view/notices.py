@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pool_monitor import findings
 from pool_monitor.findings import Finding, Kind, Level, Levels
-from pool_monitor.snapshot import AlertView, PoolDetail, PoolSummary, Snapshot
-from pool_monitor.view import alert_words
+from pool_monitor.snapshot import AlertView, PoolDetail, PoolSummary, Snapshot, TrialView
+from pool_monitor.view import advice_words, alert_words
 from pool_monitor.view import format as fmt
 from pool_monitor.view.alert_findings import still_told, told_alerts
 from pool_monitor.view.freshness import Freshness
@@ -34,15 +34,17 @@ def notices(
     its worst. *levels* are the levels of the shares; None computes them (`findings.levels`).
 
     The order within a level: outdated numbers, what keeps calls from running, alerts, the other pools, the resources of
-    the service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence
-    of a text is the headline; the rest is detail. `view.alert_findings` says what is told of alerts and findings.
+    the service, what makes numbers doubtful, the effects, the resources of the pool's workers, and what the tuner
+    rolled back. The first sentence of a text is the headline; the rest is detail. `view.alert_findings` says what is
+    told of alerts and findings.
     """
     levels = findings.levels(snapshot) if levels is None else levels
+    undone = [_of_trial(trial) for trial in advice_words.rolled_back(snapshot)]
     alerts = [_of_alert(alert) for alert in told_alerts(snapshot, levels)]
     doubts = _told(snapshot, findings.doubts(snapshot))
     strains = _told(snapshot, findings.of_resources(snapshot))
     if pool is None:
-        return _worst_first([*_freshness_notices(freshness), *alerts, *strains, *doubts])
+        return _worst_first([*_freshness_notices(freshness), *alerts, *strains, *doubts, *undone])
     others = [other for other in snapshot.pools.values() if other is not pool]
     return _worst_first(
         [
@@ -54,6 +56,7 @@ def notices(
             *doubts,
             *_told(snapshot, findings.effects(snapshot, pool, levels)),
             *_told(snapshot, findings.of_resources(snapshot, pool.name)),
+            *undone,
         ]
     )
 
@@ -84,6 +87,10 @@ def _told(snapshot: Snapshot, found: Iterable[Finding]) -> list[Notice]:
 def _of_alert(alert: AlertView) -> Notice:
     summary = f": {one_line(alert.summary)}" if alert.summary else ""
     return Notice(alert_words.level_of(alert.severity), f"{alert_words.name(alert)}{summary}")
+
+
+def _of_trial(trial: TrialView) -> Notice:
+    return Notice("warn", f"{advice_words.trial_name(trial)} was rolled back: {one_line(trial.reason)}")
 
 
 def _worst_first(found: Iterable[Notice]) -> list[Notice]:

@@ -48,7 +48,11 @@ class PageState(NamedTuple):
     alert: str | None = None
     """The fingerprint of the alert that is selected on the page of alerts."""
     prompt: str = ""
-    """What is asked about that alert, or what became of it."""
+    """What is asked about the selected alert, trial or recommendation, or what became of it."""
+    advice: str | None = None
+    """The id of the trial or recommendation that is selected on the page of advice."""
+    explanation: str = ""
+    """The explanation of that one, in lines; empty: it was not asked for."""
 
 
 class Content(NamedTuple):

@@ -13,6 +13,7 @@ from pool_monitor import findings
 from pool_monitor.findings import Levels
 from pool_monitor.snapshot import WINDOW_NAMES, PoolDetail, Snapshot
 from pool_monitor.view import header, listings
+from pool_monitor.view.advice_page import advice_page
 from pool_monitor.view.alerts_page import alerts_page
 from pool_monitor.view.errors_page import errors_page
 from pool_monitor.view.freshness import LIVE, Freshness
@@ -33,10 +34,10 @@ from pool_monitor.view.stack_page import stack_page
 from pool_monitor.view.table import left_out
 from pool_monitor.view.text import Line, PageSize, Segment
 
-PageName = Literal["overview", "notices", "alerts", "errors", "resources", "operations", "stack", "pools"]
-Arrows = Literal["worker", "line", "pool", "error", "alert"]
-"""What the arrow keys move: the selected worker, the lines of the page, the pool that is shown, the selected error, or
-the selected alert.
+PageName = Literal["overview", "notices", "alerts", "advice", "errors", "resources", "operations", "stack", "pools"]
+Arrows = Literal["worker", "line", "pool", "error", "alert", "advice"]
+"""What the arrow keys move: the selected worker, the lines of the page, the pool that is shown, the selected error, the
+selected alert, or the selected change or recommendation.
 """
 
 
@@ -64,8 +65,9 @@ PAGES: dict[PageName, Page] = {
         Page("alerts", "a", "alerts", "alerts and silences", alerts_page, arrows="alert"),
         Page("errors", "e", "errors", "errors, in groups", errors_page, arrows="error", of_pool=True),
         Page("operations", "o", "ops", "operations", listings.operations_page, of_pool=True, later=True),
-        Page("resources", "r", "res", "machine, process, loop, GPUs, monitor", resources_page, later=True),
+        Page("resources", "r", "res", "resources", resources_page, later=True),
         Page("stack", "s", "stack", "a worker's stack", stack_page, later=True),
+        Page("advice", "t", "tune", "advice and tuning", advice_page, arrows="advice", later=True),
         Page("pools", "p", "pools", "all pools at a glance", listings.pools_page, arrows="pool"),
     )
 }
@@ -160,13 +162,16 @@ def listing(
     glyphs: Glyphs = UNICODE,
     error: str | None = None,
     alert: str | None = None,
+    advice: str | None = None,
+    explanation: str = "",
     stack: WorkerStack | None = None,
     frame_seconds: float | None = None,
 ) -> list[Line]:
     """Return the page *name* in exactly *size* columns and rows, from line *offset* on.
 
     The pages of errors, operations and the stack show *pool* (the first pool if None). The pages of notices and pools
-    show all pools. *error*, *alert*, *stack* and *frame_seconds* are the fields of `PageState`.
+    show all pools. *error*, *alert*, *advice*, *explanation*, *stack* and *frame_seconds* are
+    the fields of `PageState`.
     """
     state = PageState(
         freshness,
@@ -174,6 +179,8 @@ def listing(
         levels=findings.levels(snapshot) if levels is None else levels,
         error=error,
         alert=alert,
+        advice=advice,
+        explanation=explanation,
         stack=stack,
         frame_seconds=frame_seconds,
     )
@@ -185,7 +192,9 @@ def footer(page: Page, pools: int, cells: int) -> Line:
     if not page.key:
         return header.key_line(_keys_of_overview(pools), cells)
     shown = [("Esc", "back"), ("↑↓", {"line": "scroll"}.get(page.arrows, page.arrows))]
-    if page.arrows in ("error", "alert"):
+    if page.arrows == "advice":
+        shown += [("Enter", "why"), ("A", "approve"), ("R", "reject"), ("B", "undo"), ("D", "dismiss")]
+    if page.arrows in ("error", "alert", "advice"):
         shown.append(("PgUp PgDn", "scroll"))
     if page.arrows == "alert":
         shown += [("A", "acknowledge"), ("S", "silence")]

@@ -23,6 +23,7 @@ from pool_monitor.events import ALERT_TRANSITION
 from pool_monitor.log import logger
 from pool_monitor.parts import Context
 from pool_monitor.snapshot.validation import plain_text
+from pool_monitor.storage.shared_state import SharedState
 from pool_monitor.watch.polling import Poller, Wanted
 from pool_monitor.watch.rules import WatchFiles
 from pool_monitor.watch.watch_list import WatchList
@@ -68,6 +69,7 @@ class Watcher:
             state=StateConfig(path=state),
         )
         context = self._context()
+        self._state = SharedState(state, context)
         reader = PollReader(self.watch_list, self._why_unknown, lambda: self._clock.wall_ns() / 1e9)
         self.alerts = AlertManager(config, context, files=WatchFiles(options.rules), reader=reader)
         self._part = AlertsPart(self.alerts, config.alerts, context)
@@ -142,6 +144,7 @@ class Watcher:
             snapshot_in_steps=nothing,
             metrics=nothing,
             workers=nothing,
+            pool_names=(),
             pool_instances={},
             on_second=nothing,
             know_errors=nothing,
@@ -156,6 +159,8 @@ class Watcher:
             statuses=nothing,
             history=lambda: None,
             record=lambda: None,
+            tunables=dict,
+            state=lambda: self._state,
             spent=lambda _seconds: None,
         )
 

@@ -22,6 +22,7 @@ from pool_monitor.alerts.manager import AlertManager
 from pool_monitor.alerts.rule_file import Rule
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import AlertsConfig, MonitorConfig, StateConfig
+from pool_monitor.storage.shared_state import SharedState
 
 INTERVAL = 5.0
 RULES = 200
@@ -89,6 +90,8 @@ def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader, rules: S
         recovered=lambda *said: say(f"recovered {said}"),
         spent=lambda _seconds: None,
     )
+    saved = SharedState(state, context)
+    context.state = lambda: saved
     alerts = AlertsConfig(interval=INTERVAL, default_rules=False, log=False, file=str(state.with_suffix(".jsonl")))
     made = AlertManager(MonitorConfig(alerts=alerts, state=StateConfig(path=str(state))), context, reader=reader)
     for one in rules:

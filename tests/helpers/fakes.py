@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -101,7 +102,7 @@ def _put_process(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int)
     worker.processes += 1
     health = Health(config.health_interval, config.health_timeout, config.health_misses)
     limits = RecycleLimits.draw(config, random.Random(0))
-    process = worker.process = WorkerProcess(worker.processes, now_ns, health, limits)
+    process = worker.process = WorkerProcess(worker.processes, now_ns, health, limits, sys.maxsize)
     process.ready = Ready(1, "3.11.7", "json", calls.operations)
     process.transport = worker.transport = transport
 

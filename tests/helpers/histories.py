@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from heapq import heappop, heappush, heapreplace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,36 @@ def poisson(
     arrivals = np.sort(np.repeat(np.arange(len(counts)), counts) + draw.random(int(counts.sum())))
     spread = math.log(1 + cv * cv)
     return arrivals, draw.lognormal(math.log(service) - spread / 2, math.sqrt(spread), len(arrivals))
+
+
+def crowded(arrivals: Floats, services: Floats, size: int, cpus: float, fraction: float = 1.0) -> tuple[Floats, Floats]:
+    """Starts and service times where workers share processors: a call that starts while more are wanted than there are
+    takes so many times as long.
+    """
+    free, running = [0.0] * size, list[float]()
+    starts, took = np.empty(len(arrivals)), np.empty(len(arrivals))
+    for nth, (arrival, service) in enumerate(zip(arrivals.tolist(), services.tolist(), strict=True)):
+        start = max(arrival, free[0])
+        while running and running[0] <= start:
+            heappop(running)
+        took[nth] = service * max(1.0, (len(running) + 1) * fraction / cpus)
+        starts[nth] = start
+        heapreplace(free, start + took[nth])
+        heappush(running, start + took[nth])
+    return starts, took
+
+
+def by_worker(arrivals: Floats, services: Floats, factors: Sequence[float]) -> tuple[Floats, Floats, NDArray[np.int32]]:
+    """Starts, service times and workers where some workers are slower; a call goes to the one that is idle longest."""
+    free = [(0.0, slot) for slot in range(len(factors))]
+    rows = []
+    for arrival, service in zip(arrivals.tolist(), services.tolist(), strict=True):
+        at, slot = free[0]
+        start, took = max(arrival, at), service * factors[slot]
+        heapreplace(free, (start + took, slot))
+        rows.append((start, took, slot))
+    starts, took, slots = zip(*rows, strict=True)
+    return np.array(starts), np.array(took), np.array(slots, np.int32)
 
 
 class Played(NamedTuple):
@@ -61,22 +92,35 @@ class Played(NamedTuple):
 
 
 def played(
-    arrivals: Floats, services: Floats, size: int, *, patience: float = math.inf, target: float = 0.1, **more: Any
+    arrivals: Floats,
+    services: Floats,
+    size: int,
+    *,
+    patience: float = math.inf,
+    target: float = 0.1,
+    until: float | None = None,
+    waits: Floats | None = None,
+    workers: NDArray[np.int32] | None = None,
+    **more: Any,
 ) -> Played:
-    """The history of a pool of *size* that had these calls, first come, first served."""
-    waits = replay(arrivals, services, size, patience)
+    """The history of a pool of *size* that had these calls, first come, first served, or with *waits* and *workers*,
+    as it is at *until*: calls that have not ended by then are not there.
+    """
+    if waits is None:
+        waits = replay(arrivals, services, size, patience)
     served = waits < patience
     started = np.where(served, arrivals + waits, math.nan)
     ended = np.where(served, arrivals + waits + services, arrivals + patience)
-    now = float(math.ceil(float(ended.max()) / BUCKET_S) * BUCKET_S)
+    now = until or float(math.ceil(float(ended.max()) / BUCKET_S) * BUCKET_S)
     order = np.argsort(ended, kind="stable")
+    order = order[ended[order] <= now]
     ints = np.zeros(len(order), np.int32)
     calls = Calls(
         arrivals[order],
         started[order],
         ended[order],
         ints,
-        np.where(served[order], 0, -1).astype(np.int32),
+        np.where(served, 0 if workers is None else workers, -1).astype(np.int32)[order],
         np.where(served[order], OK, TIMEOUT).astype(np.int32),
         ints - 1,
     )
@@ -91,7 +135,7 @@ def played(
         high=64,
         settings={"size": float(size)},
         calls=calls,
-        buckets=_buckets(calls, size, now, target),
+        buckets=_buckets(calls, size, now, target, arrivals),
         spans=_spans(calls, size, now, target),
         operations=("work",),
         workers=tuple(f"text-{slot}" for slot in range(size)),
@@ -115,7 +159,7 @@ def _shared(rows: int, grain: float, begin: Floats, end: Floats) -> Floats:
     return np.diff(before)
 
 
-def _buckets(calls: Calls, size: int, now: float, target: float) -> Buckets:
+def _buckets(calls: Calls, size: int, now: float, target: float, arrivals: Floats) -> Buckets:
     rows = round(now / BUCKET_S)
     served = ~np.isnan(calls.started)
     arrived, started, ended = calls.arrived[served], calls.started[served], calls.ended[served]
@@ -123,7 +167,7 @@ def _buckets(calls: Calls, size: int, now: float, target: float) -> Buckets:
     columns = dict.fromkeys(Buckets._fields, nothing)
     columns |= {
         "at": np.arange(rows) * BUCKET_S,
-        "arrivals": _sums(rows, BUCKET_S, calls.arrived),
+        "arrivals": _sums(rows, BUCKET_S, arrivals[arrivals < now]),
         "ended": _sums(rows, BUCKET_S, ended),
         "timed_out": _sums(rows, BUCKET_S, calls.ended[~served]),
         "wait_sum": _sums(rows, BUCKET_S, ended, started - arrived),

@@ -28,6 +28,7 @@ from pool_monitor.alerts.inputs import Input, Inputs, Sample
 from pool_monitor.alerts.manager import AlertManager
 from pool_monitor.clock import Clock, SystemClock
 from pool_monitor.config import AlertsConfig, MonitorConfig, StateConfig
+from pool_monitor.storage.shared_state import SharedState
 
 INTERVAL = 5.0
 FD = 0
@@ -65,6 +66,8 @@ def manager_of(state: str, rules: Path, reader: ToldReader) -> AlertManager:
         outages=lambda: (),
         spent=lambda _seconds: None,
     )
+    saved = SharedState(None if state == "-" else state, context)
+    context.state = lambda: saved
     alerts = AlertsConfig(interval=INTERVAL, default_rules=False, log=False, rules=(str(rules),))
     config = MonitorConfig(alerts=alerts, state=StateConfig(path=None if state == "-" else state))
     return AlertManager(config, context, reader=reader)

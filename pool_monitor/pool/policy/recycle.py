@@ -34,6 +34,15 @@ class RecycleLimits(NamedTuple):
             calls,
         )
 
+    def changed(self, before: PoolConfig, after: PoolConfig) -> RecycleLimits:
+        """Return the limits with the age and memory of *after*. What was drawn for *before* keeps its place."""
+        age, rss = self.age, self.rss
+        if age is not None and before.recycle_age and after.recycle_age:
+            age *= after.recycle_age / before.recycle_age
+        if rss is not None and before.recycle_rss and after.recycle_rss:
+            rss = round(rss * after.recycle_rss / before.recycle_rss)
+        return self._replace(age=age, rss=rss)
+
     def reason(self, calls: int, age: float, rss: int | None) -> Literal["calls", "age", "rss"] | None:
         """Return the limit that a process has reached, or None. *rss* is None while it is not known."""
         if self.calls is not None and calls >= self.calls:

@@ -43,6 +43,10 @@ class Backoff:
         self._random = rng
         self._last = minimum
 
+    def change(self, minimum: float) -> None:
+        """Change the shortest pause."""
+        self.minimum, self._last = minimum, max(minimum, self._last)
+
     def next(self) -> float:
         """Return the pause before the next start."""
         self._last = min(self.maximum, self._random.uniform(self.minimum, self._last * 3))

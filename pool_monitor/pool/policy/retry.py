@@ -13,7 +13,6 @@ from pool_monitor.errors import Category, OperationError, PayloadError, PoolErro
 if TYPE_CHECKING:
     from pool_monitor.pool.policy.jitter import Jitter
 
-_FIRST_MAX = 0.05  # seconds: the longest pause before the second attempt; it doubles with each further attempt
 _PAUSE_MAX = 5.0
 
 
@@ -44,15 +43,23 @@ class RetryBudget:
     So retries cannot multiply the load of a pool that fails because of its load.
     """
 
-    __slots__ = ("_calls", "_most", "_price", "refused")
+    __slots__ = ("_calls", "_cap", "_most", "_price", "refused")
 
     def __init__(self, ratio: float, cap: int = 50, initial: int = 10) -> None:
         # Counted in calls, not in fractions of a retry: as floats, ten tenths add up to less than one.
+        self._cap = cap
         self._price = 1 / ratio if ratio else 1.0
         self._most = cap * self._price if ratio else 0.0
         self._calls = min(initial * self._price, self._most)
         self.refused = 0
         """Retries that were not made because the budget was used up."""
+
+    def change(self, ratio: float) -> None:
+        """Change what a call adds. The retries that are left stay, as far as the cap allows."""
+        left = self._calls / self._price if self._most else 0.0
+        self._price = 1 / ratio if ratio else 1.0
+        self._most = self._cap * self._price if ratio else 0.0
+        self._calls = min(left * self._price, self._most)
 
     def earn(self) -> None:
         """Add the share of one call."""
@@ -70,14 +77,17 @@ class RetryBudget:
 
 class RetryPolicy:
     """Decides by `RETRIES`. *retries* replaces its numbers, except where they are 0. *errors* are the type names of the
-    target's exceptions after which a call is sent again. Pauses are drawn from *rng*.
+    target's exceptions after which a call is sent again. Pauses are drawn from *rng*. The longest pause before the
+    second attempt is *delay* seconds; it doubles with each further attempt.
     """
 
-    __slots__ = ("_random", "budget", "errors", "retries")
+    __slots__ = ("_random", "budget", "delay", "errors", "retries")
 
-    def __init__(self, retries: int | None, errors: frozenset[str], budget: RetryBudget, rng: Jitter) -> None:
+    def __init__(
+        self, retries: int | None, errors: frozenset[str], budget: RetryBudget, rng: Jitter, delay: float = 0.05
+    ) -> None:
         self.retries, self.errors, self.budget = retries, errors, budget
-        self._random = rng
+        self._random, self.delay = rng, delay
 
     def decide(self, error: PoolError, attempts: int, time_left: float) -> float | None:
         """Return the seconds to wait before a call is sent again after *attempts* attempts. None: do not send it again.
@@ -97,4 +107,4 @@ class RetryPolicy:
 
     def _pause(self, attempts: int) -> float:
         """Draw a pause between 0 and a bound that doubles, so that calls that failed together are not sent together."""
-        return self._random.uniform(0, min(_PAUSE_MAX, _FIRST_MAX * 2.0 ** min(attempts - 1, 16)))
+        return self._random.uniform(0, min(max(_PAUSE_MAX, self.delay), self.delay * 2.0 ** min(attempts - 1, 16)))

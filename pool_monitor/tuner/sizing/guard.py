@@ -23,6 +23,8 @@ HARMLESS = 1.35
 """And below so many times it, with 95 % confidence, the growth is harmless."""
 STOP_Z, BACK_Z = 2.0, 4.0
 """Standard errors with which growth is stopped, and taken back."""
+PROBE = 0.2
+"""After a ceiling, growth beyond it is tried with this share of it."""
 WORTH = 0.3
 """A growth is worth it if it brings this share of what it would bring without contention."""
 CALLS_MIN = 20
@@ -30,6 +32,8 @@ CALLS_MIN = 20
 CEILING_S, CEILING_MOST_S = 120.0, 900.0
 """How long a ceiling stands: twice as long with each one that follows another."""
 IMMUNE_S = 120.0
+RECENT_S = 4.0
+"""Calls of so many seconds, or of eight mean times, are those after the growth."""
 JUDGED_S = 120.0
 """An episode that is not judged for so long is closed: what came before it is too old to compare with."""
 
@@ -88,6 +92,8 @@ class Guard:
         self.rollbacks = self.false_rollbacks = 0
         """Since the beginning."""
         self._episode: _Episode | None = None
+        self._all_ready = -math.inf
+        """When the workers of the latest growth are ready: the episode may hold several."""
         self._low: Cohort | None = None
         self._slow_mean = math.nan
         self._ceiling = 0
@@ -111,12 +117,11 @@ class Guard:
     def look(self, now: float, size: int, service: float | None, cold_start: float, cohorts: Cohorts) -> None:
         """Take one observation, and go on to the next state if the time or the evidence says so."""
         grown_from = self._size
-        if grown_from is not None and service and size >= grown_from + max(1.0, GROWTH * grown_from):
-            if self.state is GuardState.WATCHING:
-                self._step("grew")
-                self._episode = _Episode(grown_from, service, self._seen_at, self._seen_at + cold_start)
-                self._low = None
-                self._until = self._episode.ready + 4 * service + max(JUDGED_S, 20 * service)
+        grew = grown_from is not None and size >= grown_from + max(1.0, GROWTH * grown_from)
+        if self.state is GuardState.WATCHING and grown_from is not None and grew and service:
+            self._open(_Episode(grown_from, service, self._seen_at, self._seen_at + cold_start))
+        if grown_from is not None and size > grown_from:
+            self._all_ready = self._seen_at + cold_start
         self._size, self._seen_at = size, now
         if self.state in (GuardState.CHECKING, GuardState.STOPPED):
             self._judge(now, size, service or 0.0, cohorts)
@@ -132,11 +137,19 @@ class Guard:
             return self._ceiling
         if self.state is GuardState.STOPPED:
             return size
+        if self._fails:  # a growth beyond the last ceiling is tried in small steps
+            return max(size if self.state is GuardState.CHECKING else 0, self._ceiling + self._probe())
         if self.state is GuardState.CHECKING and episode is not None:
             known = now >= episode.ready + 4 * episode.service
             if not known or 4 * episode.service > cold_start:
-                return max(2 * episode.before, episode.before + 4, size)
+                # What is not decided for long may be harmless: a load that grows must not wait for it for ever.
+                turns = max(0.0, now - episode.ready - 4 * episode.service) // (10 + 8 * episode.service)
+                most = 2.0 ** min(1 + turns, 16)
+                return max(int(most * episode.before), episode.before + 4, size)
         return None
+
+    def _probe(self) -> int:
+        return max(1, math.ceil(PROBE * self._ceiling))
 
     def why(self) -> str:
         """Return the reason of the limit in words; empty: there is none worth a word."""
@@ -147,6 +160,11 @@ class Guard:
         if self.state is GuardState.CHECKING:
             return "it grew a moment ago, and whether that helps is not known yet"
         return ""
+
+    def _open(self, episode: _Episode) -> None:
+        self._step("grew")
+        self._episode, self._low = episode, None
+        self._until = episode.ready + 4 * episode.service + max(JUDGED_S, 20 * episode.service)
 
     def _judge(self, now: float, size: int, service: float, cohorts: Cohorts) -> None:
         episode = self._episode
@@ -161,15 +179,18 @@ class Guard:
                 return
             self._low = cohorts.between(episode.at - max(1.0, 2 * usual), episode.ready)
         last = now - 4 * usual
-        first = max(last - max(4.0, 4 * usual), episode.ready)
-        if self._low.calls < CALLS_MIN or last - first < 1.0:
+        first = max(last - max(RECENT_S, 8 * usual), episode.ready)
+        if self._low.calls < CALLS_MIN:  # there is nothing to compare with, and there never will be
+            self._step("expired")
+            return
+        if last - first < 1.0:
             return
         high = cohorts.between(first, last)
         if high.calls < CALLS_MIN:
             return
-        self._compare(now, size, episode.before, self._low, high)
+        self._compare(now, size, episode.before, self._low, high, complete=first >= self._all_ready)
 
-    def _compare(self, now: float, size: int, before: int, low: Cohort, high: Cohort) -> None:
+    def _compare(self, now: float, size: int, before: int, low: Cohort, high: Cohort, *, complete: bool) -> None:
         z = (high.mean - low.mean) / math.sqrt(max(high.variance + low.variance, 1e-18))
         slower = high.mean > SLOWER * low.mean
         gain, worth = (size / high.mean) / (before / low.mean), 1 + WORTH * (size / before - 1)
@@ -183,8 +204,9 @@ class Guard:
             if self.state is GuardState.CHECKING:
                 self._step("slower")
         elif high.mean + 1.64 * math.sqrt(high.variance) < HARMLESS * low.mean:
-            self._step("harmless")
-            self._fails = 0
+            if complete:  # otherwise only the beginning of the growth is known to be harmless
+                self._step("harmless")
+                self._fails = 0
         elif self.state is GuardState.STOPPED:
             self._step("not slower")
 

@@ -9,6 +9,9 @@ from pool_monitor.tuner.sizing.presets import Preset
 
 LONGEST_HOLD_S = 300.0
 """A size is not held longer than this because of cold starts, unless they take more than a minute."""
+SMALL = 0.1
+SMALL_S = 3.0
+"""A growth by at most this share, or by one worker, is made once it has been needed for so many seconds."""
 
 
 class Stepping:
@@ -19,6 +22,7 @@ class Stepping:
         self._needs: deque[tuple[float, int]] = deque()  # times that rise, needs that fall
         self._down_at = -math.inf
         self._since: float | None = None
+        self._short_since: float | None = None
 
     def hold(self, cold_start: float) -> float:
         """Return for how many seconds a size is held that nothing needs."""
@@ -45,7 +49,14 @@ class Stepping:
         needs.append((now, need))
         while needs[0][0] < now - hold:
             needs.popleft()
-        if need > size:
+        if need <= size:
+            self._short_since = None
+        else:
+            if self._short_since is None:
+                self._short_since = now
+            if need - size <= max(1, SMALL * size) and now - self._short_since < SMALL_S:
+                return size
+            self._short_since = None
             return min(need, max(2 * size, size + 4))
         most = needs[0][1]
         share = max(1, math.ceil(self._preset.down_share * size / 2))

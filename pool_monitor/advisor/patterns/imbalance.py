@@ -1,0 +1,246 @@
+"""``imbalance``: one worker is slower than the others at the same operations, or gets far more of the work.
+
+Both are told from chance by the calls themselves:
+
+- *Slower*: the logarithms of the execution times, each less the median of its operation on the other workers, are
+  compared with those of the other workers (Mann and Whitney; execution times hardly depend on each other). A few long
+  calls do not move the ranks.
+- *More work*: its busy time is over 1.5 times the median of the others, which a fair dispatch would hardly ever do, and
+  its calls wait longer than those elsewhere, by blocks of time. Without that, the work is uneven by design (a pool
+  that takes the latest worker first) and harms nobody.
+
+Young processes and workers that were not there all the time are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pool_monitor.advisor.detection import Detection
+from pool_monitor.advisor.extracts import (
+    YOUNG_S,
+    Cohort,
+    Mask,
+    certain,
+    say_seconds,
+    served,
+    settled_before,
+    times_longer,
+)
+from pool_monitor.advisor.history import Floats, History, Ints
+from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilcoxon
+from pool_monitor.snapshot.advice import Effect
+
+CALLS_MIN = 50
+"""The fewest calls of a worker."""
+SLOWER = 1.25
+"""How many times longer the calls of a slow worker take, at least; with a lower bound of `SLOWER_LOW`."""
+SLOWER_LOW = 1.1
+BUSIER = 1.5
+"""How many times busier than the median of the others a crowded worker is, at least."""
+STRETCHES_S = (900.0, 3600.0, 9 * 3600.0)
+"""Seconds that are looked at: the first that has enough calls."""
+_P = 1e-4
+_BLOCKS = 8
+_CROWDED_P = 1e-3
+
+
+class _Part(NamedTuple):
+    """The calls of a stretch, and the workers that were there all the time."""
+
+    calls: Cohort
+    workers: list[int]
+    seconds: float
+
+
+def imbalance(history: History) -> Iterator[Detection]:
+    """Yield a detection for each worker that is slow or crowded. Subject: ``worker SLOT``."""
+    part = _part(history)
+    if part is None:
+        return
+    slow = list(_slow(history, part))
+    yield from slow
+    named = {found.subject for found in slow}
+    yield from (found for found in _crowded(history, part) if found.subject not in named)
+
+
+def _part(history: History) -> _Part | None:
+    calls = served(history.calls)
+    before = settled_before(calls, history.now)
+    for seconds in STRETCHES_S:
+        start = max(history.now - seconds, history.since)
+        workers = [
+            nth
+            for nth, worker in history.by_worker.items()
+            if worker.since is not None and worker.since + YOUNG_S <= history.now
+        ]
+        if len(workers) < 2:
+            return None
+        oldest = max(worker.since or 0.0 for nth, worker in history.by_worker.items() if nth in workers)
+        chosen = calls.between(max(start, _ready(oldest, history)), before)
+        chosen = chosen.where(np.isin(chosen.worker, workers))
+        counts = np.bincount(chosen.worker, minlength=max(workers) + 1)[workers] if chosen.total else np.zeros(1)
+        if np.median(counts) >= CALLS_MIN and chosen.total:
+            return _Part(chosen, workers, before - float(chosen.started.min()))
+    return None
+
+
+def _ready(since: float, history: History) -> float:
+    """When a process is no longer young. Those that were there when the history began are not young."""
+    return since + YOUNG_S if since > history.since + YOUNG_S else history.since
+
+
+# -- slower -----------------------------------------------------------------------------------------------------------
+
+
+def _slow(history: History, part: _Part) -> Iterator[Detection]:
+    calls = part.calls.succeeded()
+    logs = np.log(np.maximum(calls.service, 1e-7))
+    for worker in part.workers:
+        own = calls.worker == worker
+        count = int(own.sum())
+        if count < CALLS_MIN or calls.total - count < CALLS_MIN:
+            continue
+        mine, others = _excess(logs, calls.operation, own)
+        if len(mine) < CALLS_MIN:
+            continue
+        ratio = times_longer(np.exp(others), np.exp(mine))
+        if ratio.value < SLOWER or ratio.low < SLOWER_LOW:
+            continue
+        compared = mann_whitney(others, mine)
+        if compared.p > _P:
+            continue
+        yield _slow_detection(history, part, worker, ratio, certain(compared.p), count)
+
+
+def _excess(logs: Floats, operation: Ints, own: Mask) -> tuple[Floats, Floats]:
+    """Return the logarithms of a worker and of the others, each less the median of its operation on the others.
+
+    Operations of which there are fewer than 10 calls on the others are left out.
+    """
+    mine: list[Floats] = []
+    others: list[Floats] = []
+    for name in np.unique(operation[own]):
+        same = operation == name
+        there = logs[same & ~own]
+        if len(there) >= 10:
+            middle = float(np.median(there))
+            others.append(there - middle)
+            mine.append(logs[same & own] - middle)
+    if not mine:
+        return np.zeros(0), np.zeros(0)
+    return np.concatenate(mine), np.concatenate(others)
+
+
+def _slow_detection(history: History, part: _Part, worker: int, ratio: Estimate, p: float, count: int) -> Detection:
+    name = history.workers[worker]
+    own = part.calls.worker == worker
+    took = float(part.calls.service[own].sum())
+    total, all_calls = float(part.calls.service.sum()), part.calls.total
+    now = total / all_calls
+    spared = [took * (1 - 1 / max(bound, 1.0)) for bound in (ratio.value, ratio.low, ratio.high)]
+    expected, least, most = ((total - saved) / all_calls for saved in spared)
+    return Detection(
+        pattern="imbalance",
+        subject=f"worker {name}",
+        summary=f"the calls of {name} take {ratio.value:.3g} times as long as the same operations on the other workers"
+        f" of pool {history.pool} ({count} calls)",
+        action=f"recycle {name}; if its successor is slow too, look at where it runs",
+        evidence={
+            "service_ratio": ratio.value,
+            "service_ratio_low": ratio.low,
+            "service_ratio_high": ratio.high,
+            "calls": float(count),
+            "share_of_calls": count / all_calls,
+            "worker_seconds_lost": spared[0],
+            "p": p,
+        },
+        samples=count,
+        p=p,
+        fidelity=1.0,
+        impact=min(1.0, took / total),
+        urgency=0.5,
+        risk=1,
+        samples_min=CALLS_MIN,
+        effect=Effect(
+            metric="pool.execution.mean", now=now, expected=expected, low=min(least, most), high=max(least, most)
+        ),
+        check_first=f"whether {name} has other work than the rest: affinity of sessions, or larger arguments",
+    )
+
+
+# -- more of the work -------------------------------------------------------------------------------------------------
+
+
+def _crowded(history: History, part: _Part) -> Iterator[Detection]:
+    calls, workers = part.calls, part.workers
+    busy = {worker: float(calls.service[calls.worker == worker].sum()) for worker in workers}
+    for worker in workers:
+        others = [busy[other] for other in workers if other != worker]
+        middle = float(np.median(others))
+        own = calls.worker == worker
+        count = int(own.sum())
+        if middle <= 0 or busy[worker] < BUSIER * middle or count < CALLS_MIN:
+            continue
+        p = certain(binomial_above(count, calls.total, 1 / len(workers)))
+        harmed = _waits_more(calls, own)
+        if p > _P or harmed is None:
+            continue
+        name = history.workers[worker]
+        wait, elsewhere = harmed
+        share = count / calls.total
+        yield Detection(
+            pattern="imbalance",
+            subject=f"worker {name}",
+            summary=f"{name} has {share:.0%} of the calls of pool {history.pool} and is {busy[worker] / middle:.3g}"
+            f" times as busy as the median of the others; its calls wait {say_seconds(wait)}, those elsewhere"
+            f" {say_seconds(elsewhere)}",
+            action=f"spread the calls that insist on {name}: remove the option `worker`, or let affinity be a hint",
+            evidence={
+                "busy_ratio": busy[worker] / middle,
+                "share_of_calls": share,
+                "wait": wait,
+                "wait_elsewhere": elsewhere,
+                "calls": float(count),
+                "p": p,
+            },
+            samples=count,
+            p=p,
+            fidelity=1.0,
+            impact=min(1.0, share),
+            urgency=0.5,
+            risk=1,
+            samples_min=CALLS_MIN,
+            effect=_spread(calls, wait, elsewhere, share),
+            check_first="whether the calls need what this worker holds: then rather make more workers hold it",
+        )
+
+
+def _waits_more(calls: Cohort, own: Mask) -> tuple[float, float] | None:
+    """Return the mean wait of the calls of one worker and of the others, if the first is longer by blocks of time:
+    single waits depend on each other. None if it is not.
+    """
+    began, ended = float(calls.started.min()), float(calls.started.max())
+    edges = np.linspace(began, ended, 25)
+    block = np.clip(np.searchsorted(edges, calls.started, side="right") - 1, 0, 23)
+    counts = [np.bincount(block[side], minlength=24) for side in (own, ~own)]
+    sums = [np.bincount(block[side], weights=calls.waited[side], minlength=24) for side in (own, ~own)]
+    both = (counts[0] > 0) & (counts[1] > 0)
+    if np.count_nonzero(both) < _BLOCKS:
+        return None
+    compared = wilcoxon(sums[0][both] / counts[0][both] - sums[1][both] / counts[1][both])
+    if compared.z <= 0 or compared.p > _CROWDED_P:
+        return None
+    return float(calls.waited[own].mean()), float(calls.waited[~own].mean())
+
+
+def _spread(calls: Cohort, wait: float, elsewhere: float, share: float) -> Effect:
+    """What the mean wait would be if the calls could go anywhere: at most what the others wait, if there is room."""
+    now = float(calls.waited.mean())
+    expected = min(now, elsewhere)
+    return Effect(
+        metric="pool.queue.mean", now=now, expected=expected, low=0.0, high=min(now, max(expected, share * wait))
+    )

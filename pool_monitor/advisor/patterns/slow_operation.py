@@ -1,0 +1,329 @@
+"""``slow_operation``: an operation takes longer than it used to, or its slowest calls do.
+
+The calls that started in the latest stretch are compared with all calls of the operation before it, which hourly
+histograms keep for days. Times of execution hardly depend on each other, so that ranks may be compared (Mann and
+Whitney); the shift is that of Hodges and Lehmann, on logarithms: a factor. A mix of short and long calls, as those of
+language models, is compared with itself, and a change of the mix of operations does not matter, since each is compared
+alone.
+
+What makes every call slower is no fault of an operation: where the host, the loop or the processors explain it
+(`extracts.host_cause`), an operation is told only if it slowed by far more than the others. Where nothing explains that
+all of several operations are slower, the finding is about the pool. One slow worker (``imbalance``) is left out: most
+workers have to be slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.advisor.detection import Detection
+from pool_monitor.advisor.extracts import Cohort, certain, host_cause, say_seconds, served, settled_before, times_longer
+from pool_monitor.advisor.history import ERROR, OK, Floats, History, OperationHistory, service_bounds
+from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilson
+from pool_monitor.snapshot.advice import Effect
+
+CALLS_MIN = 200
+"""Calls on either side."""
+SLOWER, SLOWER_LOW = 1.10, 1.05
+"""How many times as long, at least, and the lower bound of its interval."""
+STRETCHES_S = (300.0, 900.0, 3600.0)
+"""Seconds of the latest stretch: the first that has enough calls."""
+TAIL_CALLS_MIN = 1_000
+TAIL = 2.0
+"""A call of the tail takes this many times the former 99th percentile."""
+TAIL_RATIO = 0.01
+SPECIAL = 1.2
+"""An operation is slower by itself if its factor is this many times that of the others."""
+_P, _TAIL_P = 1e-4, 1e-6
+_DAY_S = 86_400.0
+_VALUES = 4_000
+_BLOCK = 100  # calls
+_WORKERS_SHARE = 2 / 3
+
+
+class _Shift(NamedTuple):
+    """An operation, now and before."""
+
+    operation: int
+    ratio: Estimate
+    p: float
+    calls: int
+    calls_before: int
+    mean: float
+    mean_before: float
+    per_second: float
+    tail: Estimate | None
+    """The share of calls beyond twice the former 99th percentile, if it is that that has grown."""
+    tail_p: float
+    limit: float
+    """Twice the former 99th percentile."""
+
+
+def slow_operation(history: History) -> Iterator[Detection]:
+    """Yield a detection for each operation that has slowed down, ``operation NAME``; for ``pool NAME`` instead if all
+    of several have and nothing is known that explains it.
+    """
+    calls = served(history.calls)
+    if not calls.total:
+        return
+    calls = calls.where(np.isin(calls.outcome, (OK, ERROR)))
+    before = settled_before(calls, history.now)
+    judged = [
+        shift
+        for nth, operation in history.by_operation.items()
+        if (shift := _compared(history, calls, nth, operation, before)) is not None
+    ]
+    slower = [shift for shift in judged if _is_slower(shift)]
+    tails = [shift for shift in judged if shift.tail is not None and not _is_slower(shift)]
+    if not slower and not tails:
+        return
+    explained = host_cause(history, STRETCHES_S[1]) is not None
+    special = [shift for shift in slower if _is_special(shift, judged)]
+    if explained:
+        told = special
+    elif len(judged) >= 2 and len(slower) == len(judged) and not special:
+        yield _of_pool(history, slower)
+        return
+    else:
+        told = slower
+    for shift in told:
+        yield _of_operation(history, shift)
+    if not explained:
+        for shift in tails:
+            yield _of_tail(history, shift)
+
+
+def _is_slower(shift: _Shift) -> bool:
+    return shift.p <= _P and shift.ratio.value >= SLOWER and shift.ratio.low >= SLOWER_LOW
+
+
+def _is_special(shift: _Shift, judged: list[_Shift]) -> bool:
+    others = [other.ratio.value for other in judged if other is not shift]
+    return bool(others) and shift.ratio.value >= SPECIAL * float(np.median(others))
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def _compared(history: History, calls: Cohort, nth: int, operation: OperationHistory, before: float) -> _Shift | None:
+    own = calls.where(calls.operation == nth)
+    for seconds in STRETCHES_S:
+        start = history.now - seconds
+        now = own.between(start, before)
+        if now.total >= CALLS_MIN:
+            break
+    else:
+        return None
+    counts = _counts_before(history, own, operation, start)
+    if int(counts.sum()) < CALLS_MIN:
+        return None
+    onset = _onset(own, start, float(np.median(values_of(counts))), float(np.median(now.service)))
+    if onset < start and int((earlier := _counts_before(history, own, operation, onset)).sum()) >= CALLS_MIN:
+        counts = earlier
+    total = int(counts.sum())
+    old, new = values_of(counts), np.sort(now.service)
+    compared = mann_whitney(old, new)
+    ratio = times_longer(old, new)
+    slower = compared.z > 0 and _by_most_workers(now, float(np.median(old)))
+    tail, limit, tail_p = _tail(counts, now)
+    return _Shift(
+        operation=nth,
+        ratio=ratio if slower else Estimate(1.0, 1.0, 1.0),
+        p=certain(compared.p) if slower else 1.0,
+        calls=now.total,
+        calls_before=total,
+        mean=float(now.service.mean()),
+        mean_before=float(old.mean()),
+        per_second=now.total / max(before - max(start, history.since), 1.0),
+        tail=tail,
+        tail_p=tail_p,
+        limit=limit,
+    )
+
+
+def _onset(own: Cohort, start: float, before: float, now: float) -> float:
+    """Return when the calls became slower: back from *start*, 100 calls at a time, as long as their median is nearer to
+    that of *now* than to that of *before*. What is after it must not be in the figures of before.
+    """
+    found = start
+    if now <= before:
+        return found
+    earlier = np.flatnonzero(own.started < start)
+    order = earlier[np.argsort(own.started[earlier], kind="stable")]
+    while len(order) >= _BLOCK and float(np.median(own.service[order[-_BLOCK:]])) > math.sqrt(before * now):
+        found = float(own.started[order[-_BLOCK]])
+        order = order[:-_BLOCK]
+    return found
+
+
+def _counts_before(history: History, own: Cohort, operation: OperationHistory, start: float) -> NDArray[np.int64]:
+    """Return the histogram of the calls before *start*: the same hour of the days before, if they are known, or else
+    all hours. The calls since then are taken off; the buffer has them all.
+    """
+    counts = operation.counts.astype(np.int64)
+    hours = operation.hours
+    since = own.where(own.ended >= start)
+    latest = np.bincount(np.searchsorted(service_bounds(), since.service), minlength=counts.shape[1])
+    of_day = np.abs((history.now - hours + _DAY_S / 2) % _DAY_S - _DAY_S / 2) <= 5400.0
+    same = of_day & (history.now - hours > _DAY_S / 2)
+    if int(counts[same].sum()) >= CALLS_MIN:
+        return np.asarray(counts[same].sum(axis=0))
+    return np.asarray(np.maximum(counts.sum(axis=0) - latest, 0))
+
+
+def values_of(counts: NDArray[np.int64]) -> Floats:
+    """Return values that have the histogram *counts*: at most 4,000, spread evenly within each class."""
+    bounds = service_bounds()
+    total = int(counts.sum())
+    shown = min(total, _VALUES)
+    places = (np.arange(shown) + 0.5) * total / shown
+    ends = np.cumsum(counts)
+    at = np.searchsorted(ends, places)
+    high = np.append(bounds, bounds[-1] * 1.05)[at]
+    within = (places - (ends[at] - counts[at])) / counts[at]
+    return np.asarray(high / 1.05 * 1.05**within)
+
+
+def _by_most_workers(now: Cohort, middle_before: float) -> bool:
+    """Whether most workers are slower than the median before. One slow worker is no slow operation."""
+    workers, counts = np.unique(now.worker, return_counts=True)
+    judged = workers[counts >= 10]
+    if len(judged) < 2:
+        return True
+    slower = sum(float(np.median(now.service[now.worker == worker])) > middle_before for worker in judged.tolist())
+    return slower >= _WORKERS_SHARE * len(judged)
+
+
+def _tail(counts: NDArray[np.int64], now: Cohort) -> tuple[Estimate | None, float, float]:
+    """Return the share of slow calls now if it has grown, the bound beyond which a call is slow, and the p of that."""
+    total = int(counts.sum())
+    if total < TAIL_CALLS_MIN or now.total < CALLS_MIN:
+        return None, math.nan, 1.0
+    ends = np.cumsum(counts)
+    bounds = np.append(service_bounds(), math.inf)
+    limit = TAIL * float(bounds[int(np.searchsorted(ends, 0.99 * total))])
+    if not math.isfinite(limit):
+        return None, math.nan, 1.0
+    slow_before = total - int(ends[int(np.searchsorted(bounds, limit))])
+    slow = int((now.service > limit).sum())
+    usual = wilson(slow_before, total).high
+    p = certain(binomial_above(slow, now.total, usual))
+    share = wilson(slow, now.total)
+    spread = len(np.unique(now.worker[now.service > limit])) >= min(3, len(np.unique(now.worker)))
+    if p > _TAIL_P or share.low < TAIL_RATIO or not spread:
+        return None, limit, 1.0
+    return share, limit, p
+
+
+# -- telling ----------------------------------------------------------------------------------------------------------
+
+
+def _evidence(shift: _Shift) -> dict[str, float]:
+    return {
+        "ratio": shift.ratio.value,
+        "ratio_low": shift.ratio.low,
+        "ratio_high": shift.ratio.high,
+        "mean": shift.mean,
+        "mean_before": shift.mean_before,
+        "calls": float(shift.calls),
+        "calls_before": float(shift.calls_before),
+        "worker_equivalents": _workers(shift),
+        "p": shift.p,
+    }
+
+
+def _workers(shift: _Shift) -> float:
+    """The workers that the additional time keeps busy: its growth, times the rate (Little's law)."""
+    return shift.per_second * (shift.mean - shift.mean / max(shift.ratio.value, 1.0))
+
+
+def _effect(shifts: list[_Shift]) -> Effect:
+    calls = sum(shift.calls for shift in shifts)
+    now = sum(shift.mean * shift.calls for shift in shifts) / calls
+    ratios = [(shift, (shift.ratio.value, shift.ratio.high, shift.ratio.low)) for shift in shifts]
+    expected, least, most = (
+        sum(shift.mean / max(bounds[nth], 1.0) * shift.calls for shift, bounds in ratios) / calls for nth in range(3)
+    )
+    metric = "operation.execution.mean" if len(shifts) == 1 else "pool.execution.mean"
+    return Effect(metric=metric, now=now, expected=expected, low=least, high=most)
+
+
+def _impact(history: History, shifts: list[_Shift]) -> float:
+    return min(1.0, sum(_workers(shift) for shift in shifts) / max(history.settings.get("size", history.low), 1))
+
+
+def _of_operation(history: History, shift: _Shift) -> Detection:
+    name = history.operations[shift.operation]
+    return Detection(
+        pattern="slow_operation",
+        subject=f"operation {name}",
+        summary=f"{name} in pool {history.pool} takes {shift.ratio.value:.3g} times as long as before"
+        f" ({shift.ratio.low:.3g} to {shift.ratio.high:.3g}; mean {say_seconds(shift.mean)}, before"
+        f" {say_seconds(shift.mean_before)}): it adds {_workers(shift):.2g} worker-equivalents",
+        action=f"find what changed for {name}: a release, the size of its arguments, or what it calls",
+        evidence=_evidence(shift),
+        samples=shift.calls,
+        p=shift.p,
+        fidelity=1.0,
+        impact=_impact(history, [shift]),
+        urgency=0.7,
+        risk=1,
+        samples_min=CALLS_MIN,
+        effect=_effect([shift]),
+        check_first="whether the arguments became larger: then it is the work that grew",
+    )
+
+
+def _of_pool(history: History, shifts: list[_Shift]) -> Detection:
+    worst = max(shifts, key=_workers)
+    ratio = float(np.median([shift.ratio.value for shift in shifts]))
+    added = sum(_workers(shift) for shift in shifts)
+    return Detection(
+        pattern="slow_operation",
+        subject=f"pool {history.pool}",
+        summary=f"all {len(shifts)} operations of pool {history.pool} take longer than before, {ratio:.3g} times in the"
+        f" median, and nothing on the host explains it: it adds {added:.2g} worker-equivalents",
+        action="look at what all operations use: a database, a model, a disk or the network",
+        evidence={**_evidence(worst), "ratio": ratio, "operations": float(len(shifts)), "worker_equivalents": added},
+        samples=sum(shift.calls for shift in shifts),
+        p=max(shift.p for shift in shifts),
+        fidelity=1.0,
+        impact=_impact(history, shifts),
+        urgency=0.7,
+        risk=1,
+        samples_min=CALLS_MIN,
+        effect=_effect(shifts),
+        check_first="whether there was a release for all of them",
+    )
+
+
+def _of_tail(history: History, shift: _Shift) -> Detection:
+    name, tail = history.operations[shift.operation], shift.tail or Estimate(0.0, 0.0, 0.0)
+    return Detection(
+        pattern="slow_operation",
+        subject=f"operation {name}",
+        summary=f"{tail.value:.1%} of the calls of {name} in pool {history.pool} take longer than"
+        f" {say_seconds(shift.limit)}, twice what the slowest 1 % took before; the others are as before",
+        action=f"find what the slow calls of {name} have in common; give them a pool of their own",
+        evidence={
+            **_evidence(shift),
+            "p": shift.tail_p,
+            "slow_ratio": tail.value,
+            "slow_ratio_low": tail.low,
+            "slow_ratio_high": tail.high,
+            "slow_above": shift.limit,
+        },
+        samples=shift.calls,
+        p=shift.tail_p,
+        fidelity=1.0,
+        impact=min(1.0, 5 * tail.value),
+        urgency=0.5,
+        risk=1,
+        samples_min=TAIL_CALLS_MIN,
+        check_first="whether a few arguments are far larger than the rest",
+    )

@@ -1,0 +1,178 @@
+"""Histories for patterns in which workers and operations differ: calls are given to the worker that is idle longest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.advisor.history import (
+    BUCKET_S,
+    OK,
+    TIMEOUT,
+    Buckets,
+    Calls,
+    History,
+    OperationHistory,
+    Spans,
+    WorkerHistory,
+    service_bounds,
+)
+from tests.helpers.histories import WALL
+
+Floats = NDArray[np.float64]
+NONE = np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A pool and its calls; everything in seconds."""
+
+    seed: int = 1
+    rate: float = 10.0
+    seconds: float = 1800.0
+    size: int = 4
+    operations: Mapping[str, tuple[float, float, float]] = field(default_factory=lambda: {"work": (1.0, 0.1, 1.0)})
+    """Name -> share, mean execution time and coefficient of variation."""
+    slow_workers: Mapping[int, float] = field(default_factory=dict)
+    slow_operations: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Name -> factor, and since when."""
+    pinned: tuple[int, float] | None = None
+    """A worker, and the share of the calls that insist on it."""
+    timeout: float | None = None
+    hang: float = 0.0
+    """Share of the calls that never end."""
+    outage: tuple[float, float] | None = None
+    """From and until when each call takes a minute."""
+
+    def history(self, **more: object) -> History:
+        """Play it."""
+        return _history(self, *_played(self))._replace(**more)
+
+
+def _played(work: Work) -> tuple[Calls, float]:
+    draw = np.random.default_rng(work.seed)
+    total = int(draw.poisson(work.rate * work.seconds))
+    arrived = np.sort(draw.random(total) * work.seconds)
+    names = list(work.operations)
+    operation = draw.choice(len(names), size=total, p=[share for share, _mean, _cv in work.operations.values()])
+    service = np.zeros(total)
+    for nth, (_share, mean, cv) in enumerate(work.operations.values()):
+        spread = math.log(1 + cv * cv)
+        own = operation == nth
+        service[own] = draw.lognormal(math.log(mean) - spread / 2, math.sqrt(spread), int(own.sum()))
+    for name, (factor, since) in work.slow_operations.items():
+        service[(operation == names.index(name)) & (arrived >= since)] *= factor
+    service[draw.random(total) < work.hang] = 1e6
+    if work.outage:
+        service[(arrived >= work.outage[0]) & (arrived < work.outage[1])] += 60.0
+    insists = np.full(total, -1)
+    if work.pinned:
+        insists[draw.random(total) < work.pinned[1]] = work.pinned[0]
+    started, ended, worker, outcome = _dispatched(work, arrived, service, insists)
+    order = np.argsort(ended, kind="stable")
+    columns = (arrived, started, ended, operation, worker, outcome)
+    arrived, started, ended, operation, worker, outcome = (column[order] for column in columns)
+    ints = [column.astype(np.int32) for column in (operation, worker, outcome)]
+    return Calls(arrived, started, ended, *ints, np.full(total, -1, np.int32)), work.seconds
+
+
+def _dispatched(work: Work, arrived: Floats, service: Floats, insists: NDArray[np.int64]) -> tuple[Floats, ...]:
+    """First come, first served, by the worker that is free first: of those that are idle, the one idle longest."""
+    free = [0.0] * work.size
+    factors = [work.slow_workers.get(slot, 1.0) for slot in range(work.size)]
+    patience = work.timeout or math.inf
+    rows: list[tuple[float, float, int, int]] = []
+    for at, needs, wish in zip(arrived.tolist(), service.tolist(), insists.tolist(), strict=True):
+        slot = free.index(min(free)) if wish < 0 else wish
+        begin, until = max(at, free[slot]), at + patience
+        if begin >= until:
+            rows.append((math.nan, until, -1, TIMEOUT))
+            continue
+        end = begin + needs * factors[slot]
+        rows.append((begin, min(end, until), slot, OK if end <= until else TIMEOUT))
+        free[slot] = min(end, until)
+    started, ended, worker, outcome = (np.array(column) for column in zip(*rows, strict=True))
+    return started, ended, worker, outcome
+
+
+def _history(work: Work, calls: Calls, now: float) -> History:
+    over = calls.ended <= now
+    calls = Calls(*(column[over] for column in calls))
+    names = tuple(work.operations)
+    had = ~np.isnan(calls.started)
+    by_operation = {nth: _operation(work, calls, had & (calls.operation == nth)) for nth in range(len(names))}
+    by_worker = {
+        slot: WorkerHistory(NONE, NONE, NONE, NONE, NONE, 0.0, NONE, NONE, None, None) for slot in range(work.size)
+    }
+    return History(
+        pool="text",
+        now=now,
+        wall=WALL + now,
+        since=0.0,
+        wait_target=0.1,
+        cold_start=2.0,
+        low=1,
+        high=64,
+        settings={"size": float(work.size)},
+        calls=calls,
+        buckets=_buckets(work, calls, now),
+        spans=Spans(*([NONE] * len(Spans._fields))),
+        operations=names,
+        workers=tuple(f"text-{slot}" for slot in range(work.size)),
+        errors=("ValueError", "ConnectionError"),
+        by_operation=by_operation,
+        by_worker=by_worker,
+        incidents=(),
+    )
+
+
+def _operation(work: Work, calls: Calls, own: NDArray[np.bool_]) -> OperationHistory:
+    hour = np.floor(calls.ended[own] / 3600.0)
+    service, outcome = (calls.ended - calls.started)[own], calls.outcome[own]
+    hours = np.unique(hour)
+    classes = len(service_bounds()) + 1
+    column = np.searchsorted(service_bounds(), service)
+    counts = [np.bincount(column[(hour == at) & (outcome == OK)], minlength=classes) for at in hours]
+    timeouts = [float(np.count_nonzero((hour == at) & (outcome == TIMEOUT))) for at in hours]
+    known = work.timeout if any(timeouts) else None
+    return OperationHistory(hours * 3600.0, np.array(counts), np.array(timeouts), np.zeros(len(hours)), known)
+
+
+def _buckets(work: Work, calls: Calls, now: float) -> Buckets:
+    rows = int(now / BUCKET_S)
+    unknown = np.full(rows, math.nan)
+    had = ~np.isnan(calls.started)
+    at = np.minimum((calls.ended / BUCKET_S).astype(int), rows - 1)
+    columns = dict.fromkeys(Buckets._fields, np.zeros(rows)) | {
+        "at": np.arange(rows) * BUCKET_S,
+        "ended": np.bincount(at[had], minlength=rows).astype(float),
+        "service_sum": np.bincount(at[had], (calls.ended - calls.started)[had], rows),
+        "wait_sum": np.bincount(at[had], (calls.started - calls.arrived)[had], rows),
+        "size": np.full(rows, float(work.size)),
+        "ready": np.full(rows, float(work.size)),
+    }
+    columns |= dict.fromkeys(
+        ("cpu", "lag_p99", "throttled_ratio", "host_cpu_ratio", "host_cpus", "own_cpus", "pressure_cpu"), unknown
+    )
+    columns["busy"] = columns["service_sum"] / BUCKET_S
+    return Buckets(**columns)
+
+
+def with_errors(history: History, failing: Callable[[np.random.Generator, Calls], NDArray[np.bool_]]) -> History:
+    """The same calls, of which some fail with the error of number 0."""
+    calls = history.calls
+    failed = failing(np.random.default_rng(5), calls) & (calls.outcome == OK)
+    outcome = np.where(failed, 1, calls.outcome).astype(np.int32)
+    error = np.where(failed, 0, calls.error).astype(np.int32)
+    return history._replace(calls=calls._replace(outcome=outcome, error=error))
+
+
+def with_rows(history: History, **columns: object) -> History:
+    """Other figures of the host, by the name of the column of `Buckets`."""
+    rows = len(history.buckets.at)
+    found = {name: np.broadcast_to(np.asarray(value, dtype=float), rows).copy() for name, value in columns.items()}
+    return history._replace(buckets=history.buckets._replace(**found))
