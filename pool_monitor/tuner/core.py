@@ -63,7 +63,8 @@ class TunerCore:
         """*policies* makes the policy of a pool, by its name; *rows* is what was stored, by table and key."""
         stored = rows or {}
         about = {"monitor": monitor, "service": service}
-        self._memory = memory = TunerMemory(config, pace or Pace(), about, new_id, stored)
+        times = pace or Pace(propose=Pace().propose * min(1.0, config.interval))
+        self._memory = memory = TunerMemory(config, times, about, new_id, stored)
         self._killed = killed
         memory.killed = killed()
         self._runner = TrialRunner(memory)
@@ -224,6 +225,11 @@ class TunerCore:
             trials=tuple(self.history()[:SHOWN]),
             sizing=self._scaler.views(),
         )
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the trials and of what is known of the pools, as an estimate."""
+        return 2_000 * len(self._memory.book) + 10_000 * len(self._memory.inputs.tunables)
 
     # -- the drive ----------------------------------------------------------------------------------------------------
 
