@@ -126,6 +126,17 @@ async def test_a_pool_that_is_not_open_cannot_be_changed():
                 one.set(one.high)
 
 
+def test_the_limits_of_all_workers_together_leave_memory_free():
+    pool = inline(recycle_rss=2**30, size=4, max_size=8)
+    pool._settings.memory_limit = 5 * 2**30
+    limit = knob(pool, "recycle_rss")
+    assert (limit.low, limit.high) == (2**29, 0.9 * 5 * 2**30 // 4)
+    pool._settings.memory_limit = 2**30
+    assert limit.high == limit.value, "what the operator has set stays in its range"
+    pool._settings.memory_limit = None
+    assert limit.high == 1.5 * 2**30
+
+
 # -- the size -----------------------------------------------------------------------------------------------------
 
 

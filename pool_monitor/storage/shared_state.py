@@ -63,11 +63,12 @@ def audit_key(number: int) -> str:
 class SharedState:
     """The saved state of one monitor, in the file *path*, or in memory where *path* is None.
 
-    To be used in one event loop. An owner that closes its keeper and opens it again finds what it has committed.
+    To be used in one event loop. *alerts*: whether alerts will open it; their transitions are held until then. An owner
+    that closes its keeper and opens it again finds what it has committed.
     """
 
-    def __init__(self, path: str | Path | None, context: StateContext) -> None:
-        self._path, self._context = path, context
+    def __init__(self, path: str | Path | None, context: StateContext, *, alerts: bool = True) -> None:
+        self._path, self._context, self._alerts = path, context, alerts
         self._file: StateFile | None = None
         self._saved: SavedState | None = None
         """What the file had; the alerts take the transitions over once."""
@@ -97,7 +98,8 @@ class SharedState:
                     on_recover=self._recover,
                     spent=self._context.spent,
                 )
-                self._saved = self._file.load()
+                saved = self._file.load()
+                self._saved = saved if self._alerts else None
             self._open.add(owner)
             return _OwnedState(self._file, owner, self._take, self._close)
 
