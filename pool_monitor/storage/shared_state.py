@@ -55,16 +55,11 @@ class Outage(NamedTuple):
     """Called with what works again, in words."""
 
 
-def audit_key(number: int) -> str:
-    """Return the key of row *number* in the table ``trials``: the order of keys is the order of numbers."""
-    return f"{number:015d}"
-
-
 class SharedState:
     """The saved state of one monitor, in the file *path*, or in memory where *path* is None.
 
-    To be used in one event loop. *alerts*: whether alerts will open it; their transitions are held until then. An owner
-    that closes its keeper and opens it again finds what it has committed.
+    While it is open, it belongs to one event loop. *alerts*: whether alerts will open it; their transitions are held
+    until then. An owner that closes its keeper and opens it again finds what it has committed.
     """
 
     def __init__(self, path: str | Path | None, context: StateContext, *, alerts: bool = True) -> None:
@@ -87,6 +82,8 @@ class SharedState:
         """
         if self._path is None:
             return MemoryState()
+        if self._file is None and not self._turn.locked():
+            self._turn = asyncio.Lock()  # a lock belongs to the event loop that first waited for it
         async with self._turn:
             if outage is not None:
                 self._tell[owner] = outage
