@@ -12,11 +12,9 @@ from benchmarks.lab.advice import by_pattern, each, main, row, scores
 from benchmarks.lab.advised import Subject, Verdict, judge
 from benchmarks.lab.scenario import ADVICE, Scenario, load, parse
 
-LEAK, SLOW, BUSY = (
-    Subject("leak", "worker text-1"),
-    Subject("slow_operation", "operation a"),
-    Subject("overloaded", "*"),
-)
+LEAK, OTHER = Subject("leak", "worker text-1"), Subject("leak", "worker text-2")
+SLOW = Subject("slow_operation", "operation a")
+ANY, BUSY = Subject("overloaded", "*"), Subject("overloaded", "pool text")
 CUT = [
     "healthy-steady",
     "healthy-step",
