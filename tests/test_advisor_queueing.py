@@ -87,7 +87,7 @@ def test_the_wait_of_simulated_queues_is_that_of_erlang(servers: int) -> None:
     arrivals = np.cumsum(draw.exponential(service / load, 20_000))
     waits = replay(arrivals, draw.exponential(service, 20_000), servers)
     assert waits.mean() == pytest.approx(queueing.wait_mean(servers, load, service), rel=0.25)
-    assert np.mean(waits > 0) == pytest.approx(queueing.erlang_c(servers, load), rel=0.05)
+    assert np.mean(waits > 0) == pytest.approx(queueing.erlang_c(servers, load), rel=0.1)
     assert np.quantile(waits, 0.95) == pytest.approx(queueing.wait_percentile(servers, load, service), rel=0.2)
 
 
