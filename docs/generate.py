@@ -55,6 +55,7 @@ from pool_monitor.metrics.ladder import MODES
 from pool_monitor.pool.policy.breaker import BREAKER
 from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
+from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.state_machine import StateMachine
 
 RULE_FILE = (
@@ -107,6 +108,16 @@ def retries() -> str:
 def pool_config() -> str:
     """Return the fields of PoolConfig with their defaults and docstrings, as a table."""
     return _fields(PoolConfig())
+
+
+def tunables() -> str:
+    """Return the settings that a pool offers to be changed while it runs, as a table."""
+    rows = [
+        f"| `{knob.name}` | {knob.unit} | {knob.safe} | {knob.effect} | {knob.offered_when or 'always'} |"
+        for knob in KNOBS
+    ]
+    head = "| setting | unit | safe range | a change applies | offered when |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def monitor_config() -> str:
@@ -293,6 +304,7 @@ GENERATED = {
     "receiver": receiver,
     "default_rules": default_rules,
     "pool_config": pool_config,
+    "tunables": tunables,
     "monitor_config": monitor_config,
     "events": events,
     "rule_file": rule_file,
@@ -302,6 +314,8 @@ GENERATED = {
     "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),
     "inside_metrics": lambda: draw_imports.inside("pool_monitor.metrics"),
     "inside_alerts": lambda: draw_imports.inside("pool_monitor.alerts"),
+    "inside_advisor": lambda: draw_imports.inside("pool_monitor.advisor"),
+    "inside_tuner": lambda: draw_imports.inside("pool_monitor.tuner"),
 }
 
 

@@ -118,6 +118,7 @@ class Monitor:
             snapshot_in_steps=self._snapshot_in_steps,
             metrics=self.metrics,
             workers=self._pools.workers,
+            pool_names=self._pools.names,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
             know_errors=self._collector.errors.know,
@@ -410,13 +411,6 @@ class Monitor:
         waiting, self._next_tick = self._next_tick, None
         if waiting is not None and not waiting.done():
             waiting.set_result(going_on)
-
-
-def _shared_state(monitor: Monitor) -> SharedState:
-    """What must survive a restart."""
-    from pool_monitor.storage.shared_state import SharedState
-
-    return SharedState(monitor.config.state.path, monitor.context)
 
 
 def _emit_self(collector: Collector, work: WorkMeter, service: str) -> None:

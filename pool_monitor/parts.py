@@ -78,6 +78,8 @@ class Context(NamedTuple):
     """Queries of the last hour, in memory."""
     workers: Callable[[], Mapping[str, Sequence[WorkerView]]]
     """The gauges of the slots now, by pool: the processes to measure. A pool that cannot be read is left out."""
+    pool_names: Sequence[str]
+    """The names of the pools."""
     pool_instances: Mapping[str, str]
     """The ids of the pools that have one, by pool."""
     on_second: Callable[[SecondListener | None], None]

@@ -225,7 +225,16 @@ async def test_hostile_words_are_cleaned_and_bounded_where_people_read_them():
 def test_every_action_says_what_a_person_confirms():
     for action in ACTIONS:
         words = action.confirmation.format(
-            matchers="{}", duration="2h", id="a1", fingerprint="f" * 16, receiver="r", reason="release", mode="auto"
+            matchers="{}",
+            duration="2h",
+            id="a1",
+            fingerprint="f" * 16,
+            receiver="r",
+            reason="release",
+            mode="auto",
+            pool="p",
+            setting="size",
+            value=3,
         )
         assert words.endswith("?")
     assert len({action.name for action in ACTIONS}) == len(ACTIONS)

@@ -16,6 +16,7 @@ from benchmarks.lab.scenario import EVERYTHING, Leak, Neighbour, Rss, Throttle
 from benchmarks.lab.simulated_pool import BUSY, GONE, NS, SimulatedWorker
 from benchmarks.lab.traffic import seeded
 from pool_monitor import events
+from pool_monitor.telemetry import FAILURES
 
 if TYPE_CHECKING:
     from benchmarks.lab.simulator import Simulator
@@ -102,21 +103,24 @@ class Host:
 
     def _lags(self, now: float) -> None:
         """Emit the lag of each callback that was sent since the last time and has run by now."""
-        usual = self._rng.exponential(_USUAL_LAG_S, 64).tolist()
-        series, number = _LAG.series, 0
-        record = None if series is None else series[()]
-        while self._lagged <= now - LAG_S / 2:
-            sent = self._lagged
-            self._lagged = sent + LAG_S
-            lag = usual[number % 64]
-            number += 1
-            for begin, end in self._blocks:
-                if begin <= sent < end:
-                    lag += end - sent
-            if record is not None:
-                record(round(lag * NS))
-            if _LAG.mapped:
-                _LAG.emit_mapped({"duration": round(lag * NS)}, MONITOR)
+        count = math.floor((now - self._lagged) / LAG_S + 0.5)
+        lags = self._rng.exponential(_USUAL_LAG_S, count)
+        sent = self._lagged + LAG_S * np.arange(count)
+        self._lagged += LAG_S * count
+        for begin, end in self._blocks:
+            lags += np.where((sent >= begin) & (sent < end), end - sent, 0.0)
+        durations = (lags * NS).astype(np.int64).tolist()
+        series = _LAG.series
+        if series is not None:
+            record = series[()]
+            try:
+                for duration in durations:
+                    record(duration)
+            except FAILURES as failure:
+                series.failed(failure)
+        if _LAG.mapped:
+            for duration in durations:
+                _LAG.emit_mapped({"duration": duration}, MONITOR)
         self._blocks = [block for block in self._blocks if block[1] > now]
 
     # -- processes and the host ---------------------------------------------------------------------------------------

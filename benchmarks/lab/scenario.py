@@ -33,7 +33,7 @@ class _Form(Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class LogNormal(_Form, kw_only=True, tag="lognormal", tag_field="kind"):
+class LogNormal(_Form, frozen=True, kw_only=True, tag="lognormal", tag_field="kind"):
     mean_s: float
     cv: float
     """Standard deviation / mean."""
@@ -41,12 +41,12 @@ class LogNormal(_Form, kw_only=True, tag="lognormal", tag_field="kind"):
     """In a mixture: the share of its calls."""
 
 
-class Exponential(_Form, kw_only=True, tag="exponential", tag_field="kind"):
+class Exponential(_Form, frozen=True, kw_only=True, tag="exponential", tag_field="kind"):
     mean_s: float
     weight: float = 1.0
 
 
-class Constant(_Form, kw_only=True, tag="constant", tag_field="kind"):
+class Constant(_Form, frozen=True, kw_only=True, tag="constant", tag_field="kind"):
     mean_s: float
     weight: float = 1.0
 
@@ -54,7 +54,7 @@ class Constant(_Form, kw_only=True, tag="constant", tag_field="kind"):
 Simple: TypeAlias = LogNormal | Exponential | Constant
 
 
-class Mixture(_Form, kw_only=True, tag="mixture", tag_field="kind"):
+class Mixture(_Form, frozen=True, kw_only=True, tag="mixture", tag_field="kind"):
     parts: tuple[Simple, ...]
 
     @property
@@ -65,13 +65,13 @@ class Mixture(_Form, kw_only=True, tag="mixture", tag_field="kind"):
 Service: TypeAlias = LogNormal | Exponential | Constant | Mixture
 
 
-class LinearRate(_Form, kw_only=True, tag="linear", tag_field="kind"):
+class LinearRate(_Form, frozen=True, kw_only=True, tag="linear", tag_field="kind"):
     """Straight lines between points. Two points at one time make a step."""
 
     points: tuple[tuple[float, float], ...]
 
 
-class SineRate(_Form, kw_only=True, tag="sine", tag_field="kind"):
+class SineRate(_Form, frozen=True, kw_only=True, tag="sine", tag_field="kind"):
     """``mean * (1 + amplitude * sin(2 pi (t - offset_s) / period_s))``."""
 
     mean: float
@@ -80,7 +80,7 @@ class SineRate(_Form, kw_only=True, tag="sine", tag_field="kind"):
     offset_s: float = 0.0
 
 
-class MmppRate(_Form, kw_only=True, tag="mmpp", tag_field="kind"):
+class MmppRate(_Form, frozen=True, kw_only=True, tag="mmpp", tag_field="kind"):
     """Alternates between two rates, and stays at each for an exponential time. The times depend on the seed."""
 
     low: float
@@ -92,7 +92,7 @@ class MmppRate(_Form, kw_only=True, tag="mmpp", tag_field="kind"):
 Rate: TypeAlias = LinearRate | SineRate | MmppRate
 
 
-class Operation(_Form, kw_only=True):
+class Operation(_Form, frozen=True, kw_only=True):
     name: str
     share: float
     """Of all calls."""
@@ -100,7 +100,7 @@ class Operation(_Form, kw_only=True):
     timeout_s: float | None = None
 
 
-class Rss(_Form, kw_only=True):
+class Rss(_Form, frozen=True, kw_only=True):
     """The resident memory of each worker. See `benchmarks.lab.memory`."""
 
     base_bytes: float
@@ -113,52 +113,52 @@ class Rss(_Form, kw_only=True):
     saw_every_s: float = 3600.0
 
 
-class _Fault(_Form, kw_only=True, tag_field="kind"):
+class _Fault(_Form, frozen=True, kw_only=True, tag_field="kind"):
     at_s: float = 0.0
     until_s: float | None = None
     """None: to the end."""
     subject: str = EVERYTHING
 
 
-class Slow(_Fault, kw_only=True, tag="slow"):
+class Slow(_Fault, frozen=True, kw_only=True, tag="slow"):
     factor: float
 
 
-class Pin(_Fault, kw_only=True, tag="pin"):
+class Pin(_Fault, frozen=True, kw_only=True, tag="pin"):
     share: float
 
 
-class Leak(_Fault, kw_only=True, tag="leak"):
+class Leak(_Fault, frozen=True, kw_only=True, tag="leak"):
     bytes_per_hour: float
 
 
-class Errors(_Fault, kw_only=True, tag="errors"):
+class Errors(_Fault, frozen=True, kw_only=True, tag="errors"):
     ratio: float
     type: str = "RuntimeError"
     burst_mean: float | None = None
 
 
-class Hang(_Fault, kw_only=True, tag="hang"):
+class Hang(_Fault, frozen=True, kw_only=True, tag="hang"):
     share: float
 
 
-class Restart(_Fault, kw_only=True, tag="restart"):
+class Restart(_Fault, frozen=True, kw_only=True, tag="restart"):
     every_s: float | None = None
     planned: bool = False
     rolling: bool = False
 
 
-class Throttle(_Fault, kw_only=True, tag="throttle"):
+class Throttle(_Fault, frozen=True, kw_only=True, tag="throttle"):
     periods_ratio: float
     slowdown: float = 1.0
 
 
-class BlockLoop(_Fault, kw_only=True, tag="block_loop"):
+class BlockLoop(_Fault, frozen=True, kw_only=True, tag="block_loop"):
     block_s: float
     every_s: float
 
 
-class Neighbour(_Fault, kw_only=True, tag="neighbour"):
+class Neighbour(_Fault, frozen=True, kw_only=True, tag="neighbour"):
     cores: float
     slowdown: float = 1.0
     pressure: float = 0.0
@@ -167,12 +167,12 @@ class Neighbour(_Fault, kw_only=True, tag="neighbour"):
 Fault: TypeAlias = Slow | Pin | Leak | Errors | Hang | Restart | Throttle | BlockLoop | Neighbour
 
 
-class Label(_Form, kw_only=True):
+class Label(_Form, frozen=True, kw_only=True):
     pattern: Pattern
     subject: str
 
 
-class Scenario(_Form, kw_only=True):
+class Scenario(_Form, frozen=True, kw_only=True):
     """One scenario. Times are seconds from its beginning, rates are calls per second."""
 
     name: str
@@ -233,7 +233,7 @@ class Scenario(_Form, kw_only=True):
         rate = self.rate
         if isinstance(rate, LinearRate):
             at, value = np.array(rate.points, dtype=np.float64).T
-            return np.interp(times, at, value)
+            return np.asarray(np.interp(times, at, value))
         if isinstance(rate, SineRate):
             phase = 2 * math.pi * (times - rate.offset_s) / rate.period_s
             return np.asarray(rate.mean * (1 + rate.amplitude * np.sin(phase)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,7 +236,7 @@ MakeController = Callable[[Scenario, int], Controller]
 
 def run(scenario: Scenario, seed: int, controller: Controller, *, traffic: Traffic | None = None) -> Outcome:
     """Run *scenario* with *controller*: a policy, which is shown an observation each second, or a `Driver`."""
-    driver: Driver = PolicyDriver(controller) if hasattr(controller, "decide") else controller
+    driver = cast(Driver, controller) if hasattr(controller, "second") else PolicyDriver(controller)
     simulator = Simulator(scenario, seed, traffic=traffic)
     began = time.process_time()
     simulator.play(driver)

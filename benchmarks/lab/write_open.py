@@ -31,7 +31,7 @@ def step(low: float, high: float, begin: float, end: float, duration: float, ram
 
 
 def scenario(name: str, duration: float, rate: dict[str, Any], size: int, **more: Any) -> dict[str, Any]:
-    common = {"wait_target_s": 0.1, "cold_start_s": 2.0, "n_min": 2, "n_max": 64, "queue_limit": 5000}
+    common: dict[str, Any] = {"wait_target_s": 0.1, "cold_start_s": 2.0, "n_min": 2, "n_max": 64, "queue_limit": 5000}
     common |= {"patience_s": 30.0, "cores": None, "kappa": 0.0, "service": BRIEF, "slowdown": []}
     return {"name": name, "duration_s": duration, "n0": size, **common, "rate": rate, **more}
 

@@ -93,8 +93,10 @@ class Journal:
         now, wall = self.now(), self.wall()
         weights = telemetry.weight(events.OPERATION_STOP.name), telemetry.weight(events.OPERATION_EXCEPTION.name)
         for name, pool in self.pools.items():
-            pool.fold()
-            pool.weights = weights
+            pool.fold_when_due(now)
+            if pool.weights != weights:
+                pool.fold()
+                pool.weights = weights
             view = views.get(name)
             if view is not None:
                 pool.note_gauges(now, wall, view)

@@ -6,6 +6,7 @@ list is full.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
@@ -43,6 +44,8 @@ RECORD = 5
 BUFFER = 1024
 """Most calls in the buffer. Counting them takes about half a millisecond."""
 FULL = BUFFER * RECORD
+FEW, FOLD_S = 64 * RECORD, 5.0
+"""Numbers in the buffer that are counted within a second, and after how many seconds fewer are."""
 OUTCOMES = {
     "ok": OK,
     "error": ERROR,
@@ -112,6 +115,7 @@ class PoolJournal:
         self._gauges: _Gauges | None = None
         self._open_incidents: dict[tuple[int, int, int], Incident] = {}
         self._last_direction = 0
+        self._folded_at = -math.inf
 
     @property
     def nbytes(self) -> int:
@@ -130,6 +134,14 @@ class PoolJournal:
         return statistics.median(self.starts) if self.starts else None
 
     # -- calls -----------------------------------------------------------------------------------------------------
+
+    def fold_when_due(self, now: float) -> None:
+        """Count the calls in the buffer, unless they are few and are there for a few seconds only: counting one costs
+        nearly as much as counting a hundred.
+        """
+        if len(self.buffer) >= FEW or now - self._folded_at >= FOLD_S:
+            self._folded_at = now
+            self.fold()
 
     def fold(self) -> None:
         """Count the calls in the buffer."""

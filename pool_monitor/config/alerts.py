@@ -65,5 +65,6 @@ class StateConfig(NamesFile, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What must survive a restart."""
 
     path: _File | None = None
-    """A small SQLite file with the states of alerts, silences and acknowledgements. A relative path starts at the
-    working directory. None: they are kept in memory, and a restart forgets them."""
+    """A small SQLite file with the states of alerts, silences and acknowledgements, and with what advice and tuning
+    must not forget: the mode, the trials and their audit. A relative path starts at the working directory. None: they
+    are kept in memory, and a restart forgets them."""

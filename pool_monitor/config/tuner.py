@@ -9,6 +9,9 @@ from msgspec import Meta
 from pool_monitor.config.fields import Seconds, Validated
 from pool_monitor.errors import ConfigError
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+"""The days of the week as a schedule names them; the first is day 0."""
+
 _Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="a time of day, such as '08:55'")]
 
 
@@ -27,6 +30,30 @@ class ScheduleEntry(
     """The lowest size."""
     pool: str | None = None
     """The pool; None: all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        days_of(self.days)
+
+
+def days_of(text: str) -> frozenset[int]:
+    """Return the days of the week that *text* names, 0 for Monday: days and ranges, with commas between them.
+
+    A range may go over the end of the week: ``sat-mon``. Raises ConfigError for a text that is none.
+    """
+    days: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().lower().partition("-")
+        first, last = first.strip(), last.strip() if dash else first.strip()
+        for name in (first, last):
+            if name not in DAYS:
+                raise ConfigError(
+                    f"ScheduleEntry: days = {text!r}: {name!r} is no day: write mon, tue, wed, thu, fri, sat or sun, a "
+                    "range such as mon-fri, or a list such as sat,sun"
+                )
+        begin, end = DAYS.index(first), DAYS.index(last)
+        days.update(day % 7 for day in range(begin, end + 1 + (7 if end < begin else 0)))
+    return frozenset(days)
 
 
 class TunerConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -36,7 +36,9 @@ same.
     GET /v1/tuning?limit=        a TuningReport as JSON: the tuner, and its latest changes, at most *limit* (100)
     GET /v1/tuning/ID/explain    why a change is tried, was kept or rolled back, as ``{"text": ...}``
     POST /v1/tuning/ID/approve   let a change that waits begin. So also ``reject`` (``{"reason": ""}``) and ``rollback``
-    POST /v1/tuning/rollback     roll back the latest change
+    POST /v1/tuning/rollback     roll back the latest change, or with ``{"everything": true}`` all of them
+    POST /v1/tuning/proposals    propose a change: ``{"pool": "text", "setting": "size", "value": 6, "reason": ""}``.
+                                 Answers ``{"id": ...}``
     POST /v1/tuning/freeze       change nothing: ``{"reason": "release", "duration": "1h"}``; ``/thaw`` ends it
     POST /v1/tuning/mode         ``{"mode": "off" | "recommend" | "auto"}``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of

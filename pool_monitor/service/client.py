@@ -50,6 +50,10 @@ class _Made(msgspec.Struct):
     id: str
 
 
+class _Undone(msgspec.Struct):
+    ids: list[str]
+
+
 class _Tested(msgspec.Struct):
     sent: bool
     reason: str = ""
@@ -248,12 +252,21 @@ class Client:
         await self._act("POST", path, {"reason": reason, "author": author})
 
     async def tune(
-        self, verb: Literal["approve", "reject", "rollback"], trial: str | None, *, author: str = "", reason: str = ""
+        self, verb: Literal["approve", "reject", "rollback"], trial: str, *, author: str = "", reason: str = ""
     ) -> None:
-        """Approve, reject or roll back a trial; *trial* None: roll back the latest change."""
-        path = f"/v1/tuning/{verb}" if trial is None else f"/v1/tuning/{quote(trial, safe='')}/{verb}"
+        """Approve, reject or roll back a trial."""
         more = {"reason": reason} if verb == "reject" else {}
-        await self._act("POST", path, {"author": author, **more})
+        await self._act("POST", f"/v1/tuning/{quote(trial, safe='')}/{verb}", {"author": author, **more})
+
+    async def roll_back(self, *, everything: bool = False, author: str = "") -> list[str]:
+        """Roll back what is on trial, or else the latest change, or *everything*. Return the ids of the trials."""
+        answer = await self._act("POST", "/v1/tuning/rollback", {"everything": everything, "author": author})
+        return _decoded(answer, _Undone).ids
+
+    async def propose(self, pool: str, setting: str, value: float, *, reason: str = "", author: str = "") -> str:
+        """Propose a change, and return the id of its trial."""
+        body = {"pool": pool, "setting": setting, "value": value, "reason": reason, "author": author}
+        return _decoded(await self._act("POST", "/v1/tuning/proposals", body), _Made).id
 
     async def freeze(self, reason: str, duration: str | None = None, *, author: str = "") -> None:
         """Let the tuner change nothing, for *duration* or until `thaw`."""

@@ -40,6 +40,8 @@ class TrialView(Struct, frozen=True, kw_only=True):
     """Why it was proposed: ``advice``, ``policy``, ``schedule``, ``season`` or ``manual``."""
     reason: str
     """Why it is in this state, in words."""
+    why: str = ""
+    """Why it was proposed, in words."""
     actor: str = ""
     """Who approved, rejected or rolled it back; empty: the tuner."""
     effect: Effect | None = None
@@ -87,6 +89,8 @@ class TuningView(Struct, frozen=True, kw_only=True):
     trials: tuple[TrialView, ...] = ()
     """The latest other trials, the newest first."""
     sizing: tuple[SizingView, ...] = ()
+    verdicts: dict[str, int] = {}
+    """How many trials have ended in each state since the monitor was made."""
 
 
 class TuningReport(Struct, frozen=True, kw_only=True):

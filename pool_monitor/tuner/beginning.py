@@ -30,14 +30,14 @@ class Starter:
         memory = self._memory
         self._restored = {key for key in self._restored if key in memory.pinned}
         for pool, knob in memory.pinned:
-            if (pool, knob) in self._restored:
-                continue
+            if (pool, knob) in self._restored or memory.book.running(pool):
+                continue  # what was under way is undone first
             self._restored.add((pool, knob))
             if memory.mode == "off" or (knob == "size" and memory.mode == "auto"):
                 continue
             tunable = memory.tunable(pool, knob)
             kept = next((one for one in memory.book.of(pool, knob) if one.stage is Stage.KEPT), None)
-            if tunable is None or kept is None or kept.pinned is None or memory.book.running(pool):
+            if tunable is None or kept is None or kept.pinned is None:
                 continue
             allowed = memory.allowed(tunable)
             if (

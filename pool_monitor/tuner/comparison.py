@@ -445,7 +445,7 @@ def _begun(history: History, since: float) -> Bools:
 
 def _mean(values: Floats) -> float:
     known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else 0.0
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _largest(values: Floats) -> float:

@@ -25,7 +25,7 @@ class TunerPart:
         self._leaving = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        if self._tuner.mode != "off":
+        if self._tuner.wanted:
             await self._tuner.open()
             self._start()
         return self
@@ -53,7 +53,6 @@ class TunerPart:
             raise_if_ended(self._driving)
         elif self._tuner.mode != "off":
             self._start()
-        self._tuner.tick()
 
     def _start(self) -> None:
         self._driving = asyncio.get_running_loop().create_task(self._drive(), name="pool_monitor tuner steps")

@@ -69,6 +69,14 @@ class TrialRunner:
         course.asked = memory.now
         memory.out.append(Apply(trial.pool, trial.knob, trial.after, trial.id))
 
+    def adopt(self, trial: Trial, changed: float, settled: float) -> None:
+        """Take over *trial*, a proposal whose value was set at *changed* without it."""
+        memory, course = self._memory, self._course(trial)
+        course.changed = course.applied = changed
+        course.settled = settled
+        memory.book.move(trial, "begin", memory.wall, "the policy has set it")
+        memory.book.move(trial, "applied", memory.wall, "the policy has set it")
+
     def undo(self, trial: Trial, reason: str, actor: str = "", *, own: bool = False) -> None:
         """Restore the value before *trial*. *own*: the tuner has found harm. Does nothing if that is under way."""
         if trial.stage in (Stage.ROLLING_BACK, Stage.VERIFYING):
@@ -263,6 +271,9 @@ class TrialRunner:
             return
         history = memory.inputs.history(trial.pool)
         helped = None if history is None else self._helped(trial, course, history)
+        if not helped and memory.now - course.applied < memory.pace.validation:
+            trial.due = memory.now + memory.pace.look  # a backlog takes time to go
+            return
         if helped is False:
             trial.false_rollback = True
             words = "that has not helped, so the change was not the cause"
@@ -272,7 +283,7 @@ class TrialRunner:
 
     def _helped(self, trial: Trial, course: _Course, history: History) -> bool | None:
         """Whether the harm is gone with the old value. Compared with the time before the change, not with the trial."""
-        settled = course.applied + min(self._verify_s(trial) / 2, self._memory.pace.warm_up)
+        settled = max(course.applied, self._memory.now - self._verify_s(trial))
         window = self._window(trial, course.changed, settled)
         # The size is the old one again: whether waits are explained by the load is asked as for any other setting.
         found_at = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")

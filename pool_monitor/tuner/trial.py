@@ -129,6 +129,7 @@ class Trial(Struct, kw_only=True):
             state=self.stage.value,
             origin=self.origin,
             reason=self.reason,
+            why=self.why,
             actor=self.actor,
             effect=self.effect,
             measured=self.measured,

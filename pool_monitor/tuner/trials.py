@@ -63,8 +63,14 @@ class TrialBook:
         return (trial for trial in found if trial.pool == pool and trial.knob == knob)
 
     def restore(self, trials: Iterable[Trial]) -> None:
-        """Begin with *trials*, which are stored already."""
+        """Begin with *trials*, which are stored already. An approval does not outlive a restart: what a person has seen
+        may be another matter by now.
+        """
         self._trials = {trial.id: trial for trial in sorted(trials, key=lambda one: one.started_at)}
+        for trial in self.waiting():
+            if trial.approved:
+                trial.approved = False
+                self.note(trial, "it was approved before a restart: approve it again")
 
     def add(
         self,

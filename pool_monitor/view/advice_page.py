@@ -88,7 +88,7 @@ def _what(row: AdviceRow) -> str:
 
 def _summary(row: AdviceRow) -> str:
     if row.trial is not None:
-        return one_line(row.trial.reason)
+        return words.trial_reason(row.trial)
     if row.found is None:
         return ""
     effect = words.effect_words(row.found.effect, row.found.change)

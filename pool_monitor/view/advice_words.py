@@ -140,6 +140,16 @@ def is_open(found: Recommendation) -> bool:
     return found.state in ("new", "open")
 
 
+def recommendation_line(found: Recommendation) -> str:
+    """Return one recommendation in one line."""
+    effect = effect_words(found.effect, found.change)
+    expected = f"; expected: {effect}" if effect else ""
+    return (
+        f"{clean(found.pattern)} of {one_line(found.subject)} (score {found.score:.0f}): {one_line(found.summary)}; "
+        f"do: {one_line(found.action)}{expected}"
+    )
+
+
 def recommendation_lines(found: Recommendation, now: float) -> Iterator[str]:
     """Yield everything about one recommendation."""
     yield (
@@ -179,7 +189,9 @@ def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
     """Yield everything about one trial."""
     ends = "" if trial.due_at is None else f", ends in {fmt.whole_age(max(trial.due_at - now, 0.0))}"
     yield f"{trial_name(trial)}: {STATE_WORDS[trial.state]} for {age(now, trial.changed_at)}{ends}"
-    yield one_line(trial.reason)
+    if trial.why:
+        yield f"why: {one_line(trial.why)}"
+    yield f"now: {one_line(trial.reason)}"
     if trial.effect is not None:
         change = Change(knob=trial.knob, current=trial.before, proposed=trial.after)
         yield f"expected: {effect_words(trial.effect, change)}"
@@ -187,6 +199,11 @@ def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
         yield measured
     by = f", by {one_line(trial.actor)}" if trial.actor else ""
     yield f"origin {one_line(trial.origin)}, proposed {age(now, trial.started_at)} ago{by}; id {clean(trial.id)}"
+
+
+def trial_reason(trial: TrialView) -> str:
+    """Return why a trial was proposed while it waits, and else why it is in its state."""
+    return one_line(trial.why or trial.reason) if trial.state in WAITING else one_line(trial.reason)
 
 
 # -- the tuner --------------------------------------------------------------------------------------------------------

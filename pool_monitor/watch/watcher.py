@@ -144,6 +144,7 @@ class Watcher:
             snapshot_in_steps=nothing,
             metrics=nothing,
             workers=nothing,
+            pool_names=(),
             pool_instances={},
             on_second=nothing,
             know_errors=nothing,

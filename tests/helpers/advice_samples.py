@@ -44,13 +44,13 @@ def recommendations() -> tuple[Recommendation, ...]:
             2, pattern="error_hotspot", subject="operation chat", score=38.0, change=None, effect=None,
             summary="31% of chat fail with ValueError, others hardly ever", action="look at the error group",
             check_first="", evidence={"failed_ratio": 0.31},
-            playbook="docs/OPERATIONS_PLAYBOOK.md#advice-error_hotspot",
+            playbook="docs/OPERATIONS_PLAYBOOK.md#advice-error-hotspot",
         ),
         recommendation(1),
         recommendation(
             3, pattern="noisy_neighbour", subject="host", pool=None, score=12.0, change=None, effect=None, state="new",
             summary="other programs use 3.1 of 4 processors", action="move them, or this service", evidence={},
-            playbook="docs/OPERATIONS_PLAYBOOK.md#advice-noisy_neighbour",
+            playbook="docs/OPERATIONS_PLAYBOOK.md#advice-noisy-neighbour",
         ),
     )  # fmt: skip
 
@@ -66,7 +66,8 @@ def trial(number: int = 1, **changes: Any) -> TrialView:
         "after": 6.0,
         "state": "awaiting_approval",
         "origin": "advice",
-        "reason": "the advisor recommends it: overloaded",
+        "reason": "it waits for approval",
+        "why": "the advisor recommends it: overloaded",
         "effect": WAIT,
         "started_at": NOW - 300.0,
         "changed_at": NOW - 300.0,

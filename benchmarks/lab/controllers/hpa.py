@@ -3,7 +3,7 @@
 Source: https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/ (algorithm, default
 behavior). The size that is wanted is ``ceil(busy / target)``: workers that start count as unused. Nothing happens while
 the ratio of utilization to target is within the tolerance. A size is only lowered to the highest one that was wanted
-within the window, and raised by the larger of 100 % and 4 in 15 s.
+within the window, and raised by the larger of 100 % and 4 in a period.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pool_monitor.tuner.observation import Observation
 
 TARGET, TOLERANCE = 0.7, 0.1
-RAISE_S, RAISE_SHARE, RAISE_COUNT = 15.0, 2.0, 4
+RAISE_SHARE, RAISE_COUNT = 2.0, 4
 
 
 class Settings(NamedTuple):
@@ -29,23 +29,50 @@ HPA_FAST = Settings(5.0, 60.0)
 """The same with samples three times as often, and a window a fifth as long."""
 
 
+class BusyTime:
+    """Adds up the seconds that workers were busy, as the accounting of the kernel does: samples of the busy workers
+    would be several times as noisy.
+    """
+
+    def __init__(self) -> None:
+        self._mean = self._age = 0.0
+
+    def of(self, observation: Observation) -> float:
+        """The seconds in the interval of *observation*."""
+        begin = observation.now - observation.interval
+        ended = sum(call.ended - max(call.started, begin) for call in observation.calls)
+        services = [call.service for call in observation.calls]
+        if services:  # the mean age of a call that runs is E[S^2] / 2 E[S]
+            kept = 0.99 ** len(services)
+            self._mean = kept * self._mean + (1 - kept) * sum(services) / len(services)
+            self._age = kept * self._age + (1 - kept) * sum(one * one for one in services) / len(services)
+        age = self._age / (2 * self._mean) if self._mean else observation.interval
+        return ended + observation.busy * min(age, observation.interval)
+
+
 class Hpa:
     """One autoscaler."""
 
     def __init__(self, settings: Settings = HPA_UTIL) -> None:
         self._settings = settings
-        self._busy: list[int] = []
-        self._next = -math.inf
+        self._busy, self._seconds = 0.0, 0.0
+        self._time = BusyTime()
+        self._next: float | None = None
         self._wanted: deque[tuple[float, int]] = deque()
         self._sizes: deque[tuple[float, int]] = deque()
 
     def decide(self, observation: Observation) -> int | None:
         now = observation.now
-        self._busy.append(observation.busy)
-        if now < self._next:
+        self._busy += self._time.of(observation)
+        self._seconds += observation.interval
+        if self._next is None:  # the size that it begins with counts as one that was wanted
+            self._next = now + self._settings.period_s
+            self._wanted.append((now, observation.size))
+        if now < self._next or not self._seconds:
             return None
         self._next = now + self._settings.period_s
-        busy, self._busy = sum(self._busy) / len(self._busy), []
+        busy = self._busy / self._seconds
+        self._busy = self._seconds = 0.0
         size = observation.size
         ratio = busy / (size * TARGET)
         wanted = size if abs(ratio - 1.0) <= TOLERANCE else math.ceil(busy / TARGET)
@@ -53,7 +80,7 @@ class Hpa:
         while self._wanted and self._wanted[0][0] <= now - self._settings.window_s:
             self._wanted.popleft()
         self._wanted.append((now, wanted))
-        while len(self._sizes) > 1 and self._sizes[1][0] <= now - RAISE_S:
+        while len(self._sizes) > 1 and self._sizes[1][0] <= now - self._settings.period_s:
             self._sizes.popleft()
         if wanted > size:
             before = self._sizes[0][1] if self._sizes else size

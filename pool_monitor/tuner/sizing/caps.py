@@ -21,7 +21,7 @@ class Cap(NamedTuple):
 def processors(observation: Observation) -> Cap | None:
     """Return the size at which the busy workers use 1.1 times the processors; None: too little is known."""
     cpus, fraction = observation.cpus, observation.cpu_fraction
-    if not _positive(cpus) or not _positive(fraction):
+    if cpus is None or fraction is None or not (_usable(cpus) and _usable(fraction)):
         return None
     size = max(1, math.floor(PROCESSORS * cpus / fraction + 1e-9))
     return Cap(size, f"{cpus:g} processors, and a busy worker takes {fraction:.2g} of one")
@@ -30,7 +30,7 @@ def processors(observation: Observation) -> Cap | None:
 def memory(observation: Observation) -> Cap | None:
     """Return the size whose workers fit into the memory; None: too little is known."""
     worker, free = observation.worker_memory, observation.memory_free
-    if not _positive(worker) or free is None or not math.isfinite(free):
+    if worker is None or free is None or not _usable(worker) or not math.isfinite(free):
         return None
     size = max(1, observation.size + math.floor(free / worker))
     return Cap(size, f"memory for {max(0, math.floor(free / worker))} more workers")
@@ -42,5 +42,5 @@ def lowest(observation: Observation) -> Cap | None:
     return min(caps, key=lambda cap: cap.size, default=None)
 
 
-def _positive(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value > 0
+def _usable(value: float) -> bool:
+    return math.isfinite(value) and value > 0

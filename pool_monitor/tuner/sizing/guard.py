@@ -117,12 +117,9 @@ class Guard:
     def look(self, now: float, size: int, service: float | None, cold_start: float, cohorts: Cohorts) -> None:
         """Take one observation, and go on to the next state if the time or the evidence says so."""
         grown_from = self._size
-        if grown_from is not None and service and size >= grown_from + max(1.0, GROWTH * grown_from):
-            if self.state is GuardState.WATCHING:
-                self._step("grew")
-                self._episode = _Episode(grown_from, service, self._seen_at, self._seen_at + cold_start)
-                self._low = None
-                self._until = self._episode.ready + 4 * service + max(JUDGED_S, 20 * service)
+        grew = grown_from is not None and size >= grown_from + max(1.0, GROWTH * grown_from)
+        if self.state is GuardState.WATCHING and grown_from is not None and grew and service:
+            self._open(_Episode(grown_from, service, self._seen_at, self._seen_at + cold_start))
         if grown_from is not None and size > grown_from:
             self._all_ready = self._seen_at + cold_start
         self._size, self._seen_at = size, now
@@ -163,6 +160,11 @@ class Guard:
         if self.state is GuardState.CHECKING:
             return "it grew a moment ago, and whether that helps is not known yet"
         return ""
+
+    def _open(self, episode: _Episode) -> None:
+        self._step("grew")
+        self._episode, self._low = episode, None
+        self._until = episode.ready + 4 * episode.service + max(JUDGED_S, 20 * episode.service)
 
     def _judge(self, now: float, size: int, service: float, cohorts: Cohorts) -> None:
         episode = self._episode

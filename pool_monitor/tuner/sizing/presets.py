@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Preset(NamedTuple):
     """How a `SizePolicy` weighs waiting against workers. Times are seconds."""
 
-    miss: float = 0.05
+    miss: float = 0.03
     """The share of the calls that may wait longer than the target, by the model."""
     hold: float = 60.0
     """A size is left only if nothing in so long a time has needed it."""

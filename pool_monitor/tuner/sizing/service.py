@@ -19,7 +19,8 @@ DIFFERENT = 0.25
 """The fast average counts if it differs from the slow one by more than this share, and by more than chance."""
 MOST_CV2 = 25.0
 COHORTS = 1200
-"""Rows of a second that `Cohorts` keeps."""
+"""Rows of a second that `Cohorts` keeps. It clears away when it has 300 more."""
+_SPARE = 300
 
 
 class ServiceTimes:
@@ -77,7 +78,7 @@ class Cohort(NamedTuple):
 
 
 class Cohorts:
-    """Sums of execution times by the second in which the calls started. Keeps the latest 1,200 seconds that had any."""
+    """Sums of execution times by the second in which the calls started. Keeps at most 1,500 rows."""
 
     def __init__(self) -> None:
         self._rows: dict[int, list[float]] = {}  # second -> calls, sum, sum of squares
@@ -92,7 +93,7 @@ class Cohorts:
             row[0] += 1
             row[1] += value
             row[2] += value * value
-        if len(rows) > COHORTS:
+        if len(rows) > COHORTS + _SPARE:
             for second in sorted(rows)[: len(rows) - COHORTS]:
                 del rows[second]
 

@@ -14,7 +14,11 @@ from pool_monitor.tuner.sizing.service import Cohorts, ServiceTimes
 from pool_monitor.tuner.sizing.stepping import Stepping
 
 GAP_S = 10.0
-"""An interval longer than this, and than five times the usual one, is a gap: nothing is known of what happened in it."""
+"""An interval longer than this, and than five times the usual one, is a gap: what happened in it is not known."""
+CALLS_MOST = 1000
+"""Calls of one observation that are looked at: those above are passed over evenly."""
+SAMPLED_RATE = 4000.0
+"""Above so many arrivals per second an observation may hold a share of the calls: how many ended is not known then."""
 AHEAD_S = 2.0
 """The rate is forecast for the cold start and so much longer."""
 _LEAST_TARGET_S = 1e-4
@@ -51,10 +55,14 @@ class SizePolicy:
         if interval is None:
             self.why = "the observation cannot be used: the size is kept"
             return None
-        calls = [call for call in seen.calls if _is_call(call)]
+        step = 1 + len(seen.calls) // CALLS_MOST
+        calls = [call for call in seen.calls[::step] if _is_call(call)]
         self._service.observe([ended - started for _, started, ended in calls])
         self._cohorts.observe(calls)
-        self._under_way.observe(seen.now, interval, seen.busy, len(calls))
+        if seen.arrivals <= SAMPLED_RATE * interval:
+            self._under_way.observe(seen.now, interval, seen.busy, len(seen.calls))
+        else:
+            self._under_way.clear()
         self._forecast.observe(seen.now, interval, seen.arrivals)
         service = self._service_now()
         self.guard.look(seen.now, seen.size, self._service.mean, seen.cold_start, self._cohorts)
