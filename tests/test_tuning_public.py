@@ -92,7 +92,7 @@ async def test_what_lasts_is_recommended_told_explained_and_dismissed_for_good(t
             for _ in range(3):
                 await monitor.advisor.advise()
             [advice] = monitor.advisor.recommendations()
-            assert monitor.snapshot().advice == (advice,)
+            assert monitor.snapshot().recommendations == (advice,)
             assert (advice.pattern, advice.subject, advice.pool) == ("overloaded", "pool text", "text")
             assert "\x1b" not in advice.summary
             assert advice.playbook.endswith("#advice-overloaded")
@@ -235,6 +235,20 @@ async def test_switching_off_undoes_what_is_on_trial():
         assert pool.size == 2
         with pytest.raises(ConfigError, match="off"):
             monitor.tuner.approve(monitor.tuner.propose("text", "size", 3))
+
+
+async def test_what_is_on_trial_is_undone_when_the_monitor_is_left(tmp_path: Path):
+    async with InlinePool(Target, name="text", size=2, min_size=1, max_size=4) as pool:
+        async with Monitor(pool, config=configured(tmp_path)) as monitor:
+            await monitor.tuner.step()
+            monitor.tuner.approve(monitor.tuner.propose("text", "size", 3))
+            await monitor.tuner.settled()
+            assert pool.size == 3
+        assert pool.size == 2
+        async with Monitor(pool, config=configured(tmp_path)) as monitor:
+            await monitor.tuner.step()
+            [undone] = monitor.tuner.history()
+            assert (undone.state, pool.size) == ("rolled_back", 2)
 
 
 async def test_the_kill_switch_wins_over_every_mode(monkeypatch: pytest.MonkeyPatch):
