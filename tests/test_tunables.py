@@ -34,6 +34,7 @@ from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.testing import InlinePool
 from pool_monitor.tunable import Tunable
 from tests.helpers.fakes import FakePool
+from tests.helpers.gates import in_gates
 from tests.helpers.support import OPS, eventually, ops_pool, pid_of
 from tests.helpers.virtual import clock, run
 
@@ -335,7 +336,7 @@ async def test_a_process_is_recycled_by_the_memory_limit_of_now():
         await eventually(lambda: pool.workers()[0].pid not in (None, before))
 
 
-@pytest.mark.parametrize("kind", [InlinePool, Pool])
+@pytest.mark.parametrize("kind", [InlinePool, in_gates(Pool)])
 async def test_a_worker_holds_as_many_calls_as_allowed_now(kind: type[Pool]):
     async with kind(OPS, name="ops", size=1, concurrency=4, max_size=2) as pool:
 
