@@ -133,6 +133,15 @@ def healthy() -> Iterator[Json]:
     yield scenario("healthy-quota", 3600, 12.0, 8, lognormal(0.25), cpu_quota=8.0, faults=rarely)
     yield scenario("healthy-few-calls", 3 * HOUR, 0.01, 2, lognormal(1.0), pool="reports")
     yield scenario("healthy-idle-evening", 8 * HOUR, 0.6, 8, lognormal(0.5), pool="text")
+    yield scenario("healthy-busy-large", 2400, 66.0, 30, lognormal(0.38, 0.9), pool="ocr", target=0.4)
+    everybody = [fault("errors", 3000, 3600, ratio=0.3, type="BackendError")]
+    yield scenario("healthy-but-for-an-outage", 2 * HOUR, 8.0, 6, lognormal(0.25), faults=everybody)
+    weekly = [fault("restart", 1200, None, "pool text", planned=True, rolling=True, every_s=2400.0)]
+    yield scenario("healthy-many-deploys", 3 * HOUR, 6.0, 6, lognormal(0.4), cold_start_s=5.0, faults=weekly)
+    yield scenario("healthy-one-worker", 3 * HOUR, 0.2, 1, lognormal(0.2), pool="reports", target=1.0)
+    several = operations(*((f"step{number}", 0.1, lognormal(0.05 * (number + 1))) for number in range(10)))
+    yield scenario("healthy-many-operations", 3 * HOUR, 6.0, workers=6, faults=few, **several)
+    yield scenario("healthy-idle-day", 20 * HOUR, 0.5, 8, lognormal(0.5), pool="text")
     grown = [[1800.0, 8], [4500.0, 6]]
     yield scenario("healthy-resized", 2 * HOUR, 10.0, 6, lognormal(0.25), size=grown)
 
@@ -162,6 +171,12 @@ def sized() -> Iterator[Json]:
         "overloaded-ramp", 5400, lines((0, 5), (4500, 24), (5400, 24)), 5, lognormal(0.25), true=[("overloaded", text)]
     )
     yield scenario("overloaded-bursty", 3600, bursty(12, 34), 6, lognormal(0.25), true=[("overloaded", text)])
+    yield scenario(
+        *("overloaded-with-time-outs", 3600, 22.0, 5, lognormal(0.25, 0.8)),
+        timeout_s=6.0,
+        patience_s=10.0,
+        true=[("overloaded", text)],
+    )
     flash = lines((0, 10), (1795, 10), (1800, 60), (3600, 60), (3605, 10), (5400, 10))
     yield scenario("flash-crowd", 5400, flash, 7, lognormal(0.22), true=[("overloaded", text)])
     yield scenario(
@@ -300,6 +315,11 @@ def failing(three: tuple[tuple[str, float, Json], ...]) -> Iterator[Json]:
     yield hot("error-hotspot-worker", "worker text-3", 0.06, "OSError", service=lognormal(0.4))
     yield hot("error-hotspot-operation", "operation ocr", 0.1, "KeyError", **operations(*three))
     yield hot("error-hotspot-mild", "worker text-0", 0.03, "RuntimeError", service=lognormal(0.4))
+    of_one = [common, fault("errors", HOUR, None, "operation draw", ratio=0.08, type="TimeoutError", burst_mean=4.0)]
+    true = [("error_hotspot", "operation draw")]
+    yield scenario(
+        "error-hotspot-in-own-bursts", 4 * HOUR, 3.5, workers=9, faults=of_one, true=true, **operations(*three)
+    )
     bursts = fault("errors", 0, None, ratio=0.01, type="BackendError", burst_mean=12.0)
     hotspot = fault("errors", 0, None, "worker render-2", ratio=0.05, type="MemoryError")
     yield scenario(
