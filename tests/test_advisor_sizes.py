@@ -91,6 +91,15 @@ def test_memory_processors_and_the_range_bound_the_size_that_is_proposed() -> No
     assert (found.change.knob, found.change.current) == ("max_size", 8)
 
 
+def test_so_many_calls_that_few_of_them_are_kept_are_enough() -> None:
+    case = _pool(_steady(), 8)
+    calls = case.history.calls
+    found = _found(overloaded, case.with_(calls=type(calls)(*(column[-1_000:] for column in calls))))  # of 50 s
+    assert found is not None
+    assert found.change is not None
+    assert found.change.proposed > 8
+
+
 def test_calls_that_give_up_or_are_refused_are_late_too() -> None:
     found = _found(overloaded, _pool(_steady(rate=27), 8, patience=0.36))
     assert found is not None
