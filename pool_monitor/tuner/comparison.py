@@ -126,7 +126,7 @@ def judge(history: History, change: TrialWindow) -> TrialVerdict:
 
 
 def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> TrialVerdict:
-    found = waits(history, change.settled, history.now, round(change.before))
+    found = waits(history, change.settled, history.now, round(change.before), change.at)
     figures |= {
         "over_target": found.over,
         "over_target_at_old_size": found.played_over,
@@ -148,16 +148,21 @@ def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> T
     return TrialVerdict("no_harm", "no harm, and less effect than was expected", figures, found.p95)
 
 
-def waits(history: History, since: float, until: float, size: int) -> Waits:
-    """Return the waits of the calls that arrived from *since* to *until*, and what they were at *size* by a replay of
-    the same calls. The latest `REPLAYED` calls count.
+def waits(history: History, since: float, until: float, size: int, begin: float) -> Waits:
+    """Return the waits of the calls that arrived from *since* to *until*, and what they were at *size* by a replay.
+
+    The replay begins at *begin*, with the calls that were there at that moment: a backlog from before is not the doing
+    of the change. At most the latest `REPLAYED` calls are played.
     """
     calls = history.calls
-    span = until - since
-    fill = since - min(60.0, span)
-    known = calls.outcome != REJECTED
-    within = np.flatnonzero(known & (calls.arrived >= fill) & (calls.arrived < until))[-REPLAYED:]
-    order = within[np.argsort(calls.arrived[within], kind="stable")]
+    known = np.flatnonzero((calls.outcome != REJECTED) & (calls.arrived < until) & (calls.ended > begin))
+    if len(known) > REPLAYED:
+        begin = max(begin, float(np.sort(calls.arrived[known])[-REPLAYED]))
+        begin = min(begin, since)
+        known = known[calls.ended[known] > begin][-2 * REPLAYED :]
+    began = np.where(np.isnan(calls.started[known]), math.inf, calls.started[known])
+    # Those that run at the beginning hold a worker until their end; then come those that wait, then all others.
+    order = known[np.lexsort((calls.arrived[known], began >= begin))]
     arrived, started, ended = calls.arrived[order], calls.started[order], calls.ended[order]
     served = ~np.isnan(started)
     counted = arrived >= since
@@ -165,8 +170,8 @@ def waits(history: History, since: float, until: float, size: int) -> Waits:
         return Waits(0, math.nan, math.nan, math.nan, math.nan)
     waited = np.where(served, started - arrived, ended - arrived)
     over = (waited > history.wait_target) | ~served
-    service = np.where(served, ended - started, _typical(ended[served] - started[served]))
-    played = replay(arrived, service, max(1, size))
+    service = np.where(served, ended - np.maximum(started, begin), _typical(ended[served] - started[served]))
+    played = replay(np.maximum(arrived, begin), service, max(1, size))
     return Waits(
         int(counted.sum()),
         float(over[counted].mean()),
@@ -331,7 +336,7 @@ def _unexplained_waits(history: History, change: TrialWindow, figures: dict[str,
     size = _size_now(history)
     if size is None:
         return None
-    found = waits(history, change.settled, history.now, size)
+    found = waits(history, change.settled, history.now, size, change.at)
     figures |= {"over_target": found.over, "over_target_by_replay": found.played_over}
     if found.over > max(2 * found.played_over, found.played_over + 0.05, 2 * _over_before(history, change), OVER):
         return (
@@ -352,7 +357,7 @@ def _waits_now(history: History, change: TrialWindow) -> str | None:
     waited = np.where(np.isnan(calls.started), calls.ended, calls.started) - calls.arrived
     if within.sum() < FAST_CALLS or (waited[within] > history.wait_target).mean() <= 0.3:
         return None
-    found = waits(history, since, history.now, size)
+    found = waits(history, since, history.now, size, change.at)
     if found.over > 0.3 and found.played_over < found.over / 2 and _over_before(history, change) < 0.5 * found.over:
         return f"{found.over:.0%} of the calls wait longer than the target"
     return None
