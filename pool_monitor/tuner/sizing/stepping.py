@@ -9,6 +9,8 @@ from pool_monitor.tuner.sizing.presets import Preset
 
 LONGEST_HOLD_S = 300.0
 """A size is not held longer than this because of cold starts, unless they take more than a minute."""
+DEADBAND = 0.1
+"""A size that is too large by less than this share is kept."""
 SMALL = 0.1
 SMALL_S = 3.0
 """A growth by at most this share, or by one worker, is made once it has been needed for so many seconds."""
@@ -59,7 +61,7 @@ class Stepping:
             self._short_since = None
             return min(need, max(2 * size, size + 4))
         most = needs[0][1]
-        share = max(1, math.ceil(self._preset.down_share * size / 2))
+        share = max(1, math.ceil(DEADBAND * size))
         if now - self._since < hold or most > size - share or now - self._down_at < self._preset.down_pause:
             return size
         self._down_at = now
