@@ -168,7 +168,7 @@ class TunerCore:
         if everything:
             return self._revert(actor)
         if name is None:
-            found = [trial for trial in memory.book if trial.running]
+            found = memory.book.active()
             kept = [trial for trial in memory.book if trial.stage is Stage.KEPT]
             found = found or kept[-1:]
             if not found:

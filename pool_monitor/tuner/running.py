@@ -50,9 +50,8 @@ class TrialRunner:
         self._courses: dict[str, _Course] = {}
         self._ended: dict[str, float] = {}
         """By pool: the monotonic time at which its latest trial ended."""
-        for trial in memory.book:
-            if trial.running:
-                self._course(trial).resumed = True
+        for trial in memory.book.active():
+            self._course(trial).resumed = True
 
     def ended(self, pool: str) -> float:
         """When the latest trial of *pool* ended, monotonic; minus infinity: none has."""
@@ -101,9 +100,8 @@ class TrialRunner:
 
     def step(self) -> None:
         """Do what is due."""
-        for trial in self._memory.book:
-            if trial.running:
-                self._look(trial)
+        for trial in self._memory.book.active():
+            self._look(trial)
 
     # -- what the driver tells --------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ class TrialBook:
     def __init__(self, out: list[Intent], about: Mapping[str, str], new_id: Callable[[], str]) -> None:
         self._out, self._about, self._new_id = out, about, new_id
         self._trials: dict[str, Trial] = {}
+        self._open: dict[str, Trial] = {}
+        """Those that wait or run."""
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(list(self._trials.values()))
@@ -49,13 +51,17 @@ class TrialBook:
         """The trial of that id; None: it is not known."""
         return self._trials.get(identity)
 
+    def active(self) -> list[Trial]:
+        """The trials that have changed a value and have no verdict yet."""
+        return [trial for trial in self._open.values() if trial.running]
+
     def running(self, pool: str) -> Trial | None:
-        """The trial of *pool* that has changed a value and has no verdict yet; None: there is none."""
-        return next((trial for trial in self._trials.values() if trial.pool == pool and trial.running), None)
+        """The one of *pool*; None: there is none."""
+        return next((trial for trial in self._open.values() if trial.pool == pool and trial.running), None)
 
     def waiting(self) -> list[Trial]:
         """The trials that have changed nothing yet, the oldest first."""
-        return [trial for trial in self._trials.values() if trial.waiting]
+        return [trial for trial in self._open.values() if trial.waiting]
 
     def of(self, pool: str, knob: str) -> Iterator[Trial]:
         """The trials of one setting, the newest first."""
@@ -67,6 +73,7 @@ class TrialBook:
         may be another matter by now.
         """
         self._trials = {trial.id: trial for trial in sorted(trials, key=lambda one: one.started_at)}
+        self._open = {name: trial for name, trial in self._trials.items() if trial.waiting or trial.running}
         for trial in self.waiting():
             if trial.approved:
                 trial.approved = False
@@ -107,7 +114,7 @@ class TrialBook:
             started_at=wall,
             changed_at=wall,
         )
-        self._trials[identity] = trial
+        self._trials[identity] = self._open[identity] = trial
         self._keep(trial, "", wall)
         self._forget()
         waiting = self.waiting()
@@ -122,6 +129,10 @@ class TrialBook:
         trial.changed_at, trial.reason, trial.due = wall, reason, None
         if actor:
             trial.actor = actor
+        if trial.waiting or trial.running:
+            self._open[trial.id] = trial
+        else:
+            self._open.pop(trial.id, None)
         self._keep(trial, before.value, wall)
 
     def note(self, trial: Trial, reason: str, actor: str = "") -> None:
