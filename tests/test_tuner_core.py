@@ -370,6 +370,33 @@ def test_a_policy_in_recommend_proposes_what_it_has_wanted_for_long_and_takes_it
     assert one.pool.size.seen == []
 
 
+def test_an_effect_that_is_no_number_and_foreign_text_do_not_cost_the_row_of_a_trial() -> None:
+    one = rig()
+    nan = Effect(metric="x", now=math.nan, expected=1.0, low=0.5, high=1.5)
+    found = msgspec.structs.replace(advice("timeout", 10, 4), effect=nan, summary="bad \ud800 \x1b[31m text")
+    one.recommendations = [found]
+    one.run(2)
+    (view,) = one.fresh().pending()
+    assert view.effect is None
+    assert view.reason.isprintable()
+
+
+def test_a_change_that_cannot_be_judged_is_undone() -> None:
+    one = rig()
+    one.run(20)
+    identity = one.core.propose("text", "timeout", 9.0)
+    one.core.approve(identity)
+    one.run(1)
+
+    def broken() -> Any:
+        raise RuntimeError("no history")
+
+    one.pool.history = broken  # type: ignore[method-assign]
+    one.run(60)
+    assert knob(one, "timeout").value == 10.0
+    assert trial_of(one, identity).stage is Stage.ROLLED_BACK
+
+
 # -- the fast loop ----------------------------------------------------------------------------------------------------
 
 

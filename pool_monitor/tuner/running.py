@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pool_monitor.advisor.history import History
+from pool_monitor.log import logger
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.comparison import TrialVerdict, TrialWindow, judge, plain_harm
 from pool_monitor.tuner.freeze import firing
@@ -207,7 +207,14 @@ class TrialRunner:
         if not due and memory.now < course.look:
             return
         course.look = memory.now + pace.look
-        history = memory.inputs.history(trial.pool)
+        try:
+            self._compare(trial, course, due=due)
+        except Exception as error:  # noqa: BLE001 (a change that cannot be judged must not stay)
+            logger("tuner").exception("a trial could not be judged", trial=trial.id)
+            self.undo(trial, f"it could not be judged: {type(error).__name__}")
+
+    def _compare(self, trial: Trial, course: _Course, *, due: bool) -> None:
+        history = self._memory.inputs.history(trial.pool)
         window = self._window(trial, course.applied, course.settled)
         if history is not None and (harm := plain_harm(history, window)):
             self.undo(trial, harm, own=True)
@@ -267,8 +274,7 @@ class TrialRunner:
         if not course.own:
             self._end(trial, "verified", f"{course.harm}; {trial.before:g} is restored")
             return
-        history = memory.inputs.history(trial.pool)
-        helped = None if history is None else self._helped(trial, course, history)
+        helped = self._helped(trial, course)
         if not helped and memory.now - course.applied < memory.pace.validation:
             trial.due = memory.now + memory.pace.look  # a backlog takes time to go
             return
@@ -279,14 +285,21 @@ class TrialRunner:
             words = "that has helped" if helped else "too few calls to see whether that has helped"
         self._end(trial, "verified", f"{course.harm}; {trial.before:g} is restored: {words}")
 
-    def _helped(self, trial: Trial, course: _Course, history: History) -> bool | None:
-        """Whether the harm is gone with the old value. Compared with the time before the change, not with the trial."""
+    def _helped(self, trial: Trial, course: _Course) -> bool | None:
+        """Whether the harm is gone with the old value: compared with the time before the change, not with the trial.
+        None: that is not known.
+        """
         settled = max(course.applied, self._memory.now - self._verify_s(trial))
         window = self._window(trial, course.changed, settled)
         # The size is the old one again: whether waits are explained by the load is asked as for any other setting.
-        found_at = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")
-        found = judge(history, found_at)
-        return None if found.verdict == "too_few" else found.verdict != "harm"
+        restored = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")
+        try:
+            history = self._memory.inputs.history(trial.pool)
+            found = None if history is None else judge(history, restored)
+        except Exception:  # noqa: BLE001 (the old value is set in any case)
+            logger("tuner").exception("a rollback could not be judged", trial=trial.id)
+            return None
+        return None if found is None or found.verdict == "too_few" else found.verdict != "harm"
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 
 from pool_monitor.errors import UnknownName
+from pool_monitor.log import plain
 from pool_monitor.snapshot.advice import Effect
 from pool_monitor.tuner.audit import TRIALS, encoded
 from pool_monitor.tuner.intents import Emit, Intent, StoreRows
@@ -13,6 +15,8 @@ from pool_monitor.tuner.trial import TRIAL, Trial
 
 TRIALS_MAX = 1000
 """Trials that are kept, in memory and in the state file. Of more, the oldest that have ended are forgotten."""
+TEXT_MAX = 1000
+"""Characters of a reason, at most."""
 WAITING_MAX = 50
 """Trials that wait for approval at most. Of more, the oldest lapses."""
 
@@ -95,7 +99,8 @@ class TrialBook:
         effect: Effect | None = None,
         protective: bool = False,
     ) -> Trial:
-        """Add a proposal."""
+        """Add a proposal. An *effect* that is no number is left out."""
+        reason = plain(reason)[:TEXT_MAX]
         identity = next(name for name in iter(self._new_id, None) if name not in self._trials)
         trial = Trial(
             id=identity,
@@ -109,7 +114,7 @@ class TrialBook:
             why=reason,
             cause=cause,
             pinned=pinned,
-            effect=effect,
+            effect=effect if effect is None or _sound(effect) else None,
             protective=protective,
             started_at=wall,
             changed_at=wall,
@@ -126,7 +131,7 @@ class TrialBook:
         """Bring *trial* into the state after *trigger*. Raises IllegalTransition if there is none."""
         before = trial.stage
         trial.stage = TRIAL.step(before, trigger)
-        trial.changed_at, trial.reason, trial.due = wall, reason, None
+        trial.changed_at, trial.reason, trial.due = wall, plain(reason)[:TEXT_MAX], None
         if actor:
             trial.actor = actor
         if trial.waiting or trial.running:
@@ -137,7 +142,7 @@ class TrialBook:
 
     def note(self, trial: Trial, reason: str, actor: str = "") -> None:
         """Change why *trial* is in its state. It is stored, and no event: the state is the same."""
-        trial.reason, trial.actor = reason, actor or trial.actor
+        trial.reason, trial.actor = plain(reason)[:TEXT_MAX], actor or trial.actor
         self._out.append(StoreRows({TRIALS: {trial.id: encoded(trial)}}))
 
     def _keep(self, trial: Trial, before: str, wall: float) -> None:
@@ -166,3 +171,8 @@ class TrialBook:
             del self._trials[name]
         if gone:
             self._out.append(StoreRows({TRIALS: gone}))
+
+
+def _sound(effect: Effect) -> bool:
+    """Whether a row can hold *effect*: JSON knows no NaN."""
+    return all(isfinite(value) for value in (effect.now, effect.expected, effect.low, effect.high, effect.cost or 0.0))
