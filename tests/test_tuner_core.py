@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from pool_monitor.config.tuner import TunerConfig
+from pool_monitor.config.tuner import ScheduleEntry, TunerConfig
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot.advice import Change, Effect, Recommendation
 from pool_monitor.snapshot.alerts import AlertView
 from pool_monitor.tuner.audit import SETTINGS, TRIALS, TUNING
 from pool_monitor.tuner.core import TunerCore
 from pool_monitor.tuner.driver import TunerDriver
-from pool_monitor.tuner.intents import Apply, StoreRows, TunerInputs
+from pool_monitor.tuner.intents import Apply, Emit, StoreRows, TunerInputs
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.trial import Stage, Trial
@@ -480,6 +481,23 @@ def test_growth_of_a_users_policy_under_contention_is_rolled_back() -> None:
     policy.size = 12
     one.run(40)
     assert one.pool.size.value == 4
+
+
+@pytest.mark.parametrize("mode", ["recommend", "auto", "off"])
+def test_the_schedule_is_followed_in_recommend_and_auto_and_the_size_from_before_comes_back(mode: str) -> None:
+    start, end = (datetime.fromtimestamp(WALL + after) for after in (600, 1200))
+    entry = ScheduleEntry(start=start.strftime("%H:%M"), end=end.strftime("%H:%M"), min_size=7)
+    one = rig(mode, schedule=(entry,))
+    one.pool.rate_at = lambda _now: 1.0
+    one.run(500)
+    assert one.pool.size.value == 4
+    one.run(60)  # the workers are ready at the beginning, not started then
+    expected = 4 if mode == "off" else 7
+    assert one.pool.size.value == expected
+    if mode == "recommend":
+        one.run(700)
+        assert one.pool.size.seen == [7, 4]
+        assert {event.metadata["origin"] for event in one.intents if isinstance(event, Emit)} == {"schedule"}
 
 
 # -- what is stored ---------------------------------------------------------------------------------------------------

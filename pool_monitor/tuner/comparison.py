@@ -126,7 +126,7 @@ def judge(history: History, change: TrialWindow) -> TrialVerdict:
 
 
 def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> TrialVerdict:
-    found = waits(history, change.settled, history.now, round(change.before), change.at)
+    found = waits(history, change.settled, _known_until(history), round(change.before), change.at)
     figures |= {
         "over_target": found.over,
         "over_target_at_old_size": found.played_over,
@@ -179,6 +179,16 @@ def waits(history: History, since: float, until: float, size: int, begin: float)
         float((played[counted] > history.wait_target).mean()),
         float(np.quantile(played[counted], 0.95)),
     )
+
+
+def _known_until(history: History) -> float:
+    """Up to when nearly all calls that arrived have ended: those that hold a worker still are not known, and a replay
+    without them would wait less.
+    """
+    calls = history.calls
+    services = calls.ended[-2_000:] - calls.started[-2_000:]
+    services = services[~np.isnan(services)]
+    return history.now - (min(float(np.quantile(services, 0.995)), FAST_S) if len(services) else 0.0)
 
 
 def _typical(services: Floats) -> float:
@@ -319,11 +329,15 @@ def _failures_now(history: History, change: TrialWindow) -> str | None:
     n, m = int(before.sum()), int(after.sum())
     if m < FAST_CALLS // 2:
         return None
-    for bad, words in ((calls.outcome == REJECTED, "are refused"), (calls.outcome != OK, "fail")):
+    thirds = np.array_split(np.flatnonzero(after), 3)
+    refused = calls.outcome == REJECTED
+    for bad, words in ((refused, "are refused"), ((calls.outcome != OK) & ~refused, "fail")):
         share, hits = float(bad[before].mean()) if n else 0.0, int(bad[after].sum())
+        if min(float(bad[third].mean()) for third in thirds) <= max(2 * share, share + 0.03):
+            continue  # a burst that is over
         usual = max(wilson(int(bad[before].sum()), n).high if n else 0.0, 0.01)
         if hits / m > max(3 * share, share + 0.05) and binomial_above(hits, m, min(usual, 0.99)) < 1e-4:
-            if bad[after].sum() and words == "are refused" and _load(history, change) > 1.15:
+            if words == "are refused" and _load(history, change) > 1.15:
                 continue  # more calls than before are a reason of their own
             return f"{hits / m:.0%} of the calls {words}, {share:.1%} before"
     return None
@@ -336,7 +350,7 @@ def _unexplained_waits(history: History, change: TrialWindow, figures: dict[str,
     size = _size_now(history)
     if size is None:
         return None
-    found = waits(history, change.settled, history.now, size, change.at)
+    found = waits(history, change.settled, _known_until(history), size, change.at)
     figures |= {"over_target": found.over, "over_target_by_replay": found.played_over}
     if found.over > max(2 * found.played_over, found.played_over + 0.05, 2 * _over_before(history, change), OVER):
         return (
@@ -351,13 +365,14 @@ def _waits_now(history: History, change: TrialWindow) -> str | None:
     size = round(change.before) if change.kind == "size" else _size_now(history)
     if size is None:
         return None
-    since = history.now - FAST_S
+    until = _known_until(history)
+    since = max(until - FAST_S, change.settled)
     calls = history.calls
-    within = calls.arrived >= since
+    within = _between(calls.arrived, since, until)
     waited = np.where(np.isnan(calls.started), calls.ended, calls.started) - calls.arrived
     if within.sum() < FAST_CALLS or (waited[within] > history.wait_target).mean() <= 0.3:
         return None
-    found = waits(history, since, history.now, size, change.at)
+    found = waits(history, since, until, size, change.at)
     if found.over > 0.3 and found.played_over < found.over / 2 and _over_before(history, change) < 0.5 * found.over:
         return f"{found.over:.0%} of the calls wait longer than the target"
     return None
