@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -485,7 +485,7 @@ def test_growth_of_a_users_policy_under_contention_is_rolled_back() -> None:
 
 @pytest.mark.parametrize("mode", ["recommend", "auto", "off"])
 def test_the_schedule_is_followed_in_recommend_and_auto_and_the_size_from_before_comes_back(mode: str) -> None:
-    start, end = (datetime.fromtimestamp(WALL + after) for after in (600, 1200))
+    start, end = (datetime.fromtimestamp(WALL + after, UTC).astimezone() for after in (600, 1200))
     entry = ScheduleEntry(start=start.strftime("%H:%M"), end=end.strftime("%H:%M"), min_size=7)
     one = rig(mode, schedule=(entry,))
     one.pool.rate_at = lambda _now: 1.0
