@@ -13,7 +13,7 @@ from benchmarks.lab.tuned import Tuned
 from pool_monitor.config.tuner import TunerConfig
 from pool_monitor.tuner.driver import carry_out
 from pool_monitor.tuner.intents import TunerInputs
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 from tests.helpers.gates import IN_GATES
 from tests.helpers.trial_rig import FakeTunable
 
@@ -113,26 +113,28 @@ class Approved(Tuned):
             identity = self.core.propose(self._pool, self.knob, self.wanted)
             self.core.approve(identity)
             self.trial = next(one for one in self.core._memory.book if one.id == identity)
-        elif self.trial is not None and not self.ended and self.trial.stage in (Stage.ROLLING_BACK, Stage.KEPT):
+        elif (
+            self.trial is not None and not self.ended and self.trial.stage in (TrialStage.ROLLING_BACK, TrialStage.KEPT)
+        ):
             self.ended = simulator.clock.now
 
 
-CASES: dict[str, tuple[dict[str, Any], str, float, Any, Stage]] = {
-    "too few workers": ({}, "size", 4, None, Stage.ROLLED_BACK),
+CASES: dict[str, tuple[dict[str, Any], str, float, Any, TrialStage]] = {
+    "too few workers": ({}, "size", 4, None, TrialStage.ROLLED_BACK),
     "growth under contention": (
         {"cores": 4, "kappa": 0.1, "cpu_fraction": 1.0, "rate": {"kind": "linear", "points": [[0, 36], [1000, 36]]}},
         "size",
         12,
         None,
-        Stage.ROLLED_BACK,
+        TrialStage.ROLLED_BACK,
     ),
-    "a time-out that is too low": ({}, "timeout", 0.2, timeout, Stage.ROLLED_BACK),
-    "health checks that cost too much": ({}, "health_interval", 1.0, overhead, Stage.ROLLED_BACK),
-    "retries that come too soon": ({}, "backoff_min", 0.1, storm, Stage.ROLLED_BACK),
-    "workers that are not needed": ({"n0": 12}, "size", 9, None, Stage.KEPT),
-    "workers that are needed": ({"n0": 5}, "size", 7, None, Stage.KEPT),
-    "a time-out that is enough": ({}, "timeout", 10.0, timeout, Stage.KEPT),
-    "health checks that cost less": ({}, "health_interval", 15.0, overhead, Stage.KEPT),
+    "a time-out that is too low": ({}, "timeout", 0.2, timeout, TrialStage.ROLLED_BACK),
+    "health checks that cost too much": ({}, "health_interval", 1.0, overhead, TrialStage.ROLLED_BACK),
+    "retries that come too soon": ({}, "backoff_min", 0.1, storm, TrialStage.ROLLED_BACK),
+    "workers that are not needed": ({"n0": 12}, "size", 9, None, TrialStage.KEPT),
+    "workers that are needed": ({"n0": 5}, "size", 7, None, TrialStage.KEPT),
+    "a time-out that is enough": ({}, "timeout", 10.0, timeout, TrialStage.KEPT),
+    "health checks that cost less": ({}, "health_interval", 15.0, overhead, TrialStage.KEPT),
 }
 
 

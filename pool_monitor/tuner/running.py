@@ -11,7 +11,7 @@ from pool_monitor.tuner.freeze import firing
 from pool_monitor.tuner.intents import Apply
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.rules import rule_of, same
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 
 RESTORES_MAX = 10
 """How often it is tried to restore a value that cannot be set."""
@@ -78,7 +78,7 @@ class TrialRunner:
 
     def undo(self, trial: Trial, reason: str, actor: str = "", *, own: bool = False) -> None:
         """Restore the value before *trial*. *own*: the tuner has found harm. Does nothing if that is under way."""
-        if trial.stage in (Stage.ROLLING_BACK, Stage.VERIFYING):
+        if trial.stage in (TrialStage.ROLLING_BACK, TrialStage.VERIFYING):
             return
         if own:
             trial.verdict = "harm"
@@ -109,11 +109,11 @@ class TrialRunner:
         """The value of *trial* is set."""
         memory, course = self._memory, self._course(trial)
         course.asked = None
-        if trial.stage is Stage.APPLYING:
+        if trial.stage is TrialStage.APPLYING:
             if not same(value, trial.after):  # the pool may round
                 trial.after = value
             self._validate(trial, course)
-        elif trial.stage is Stage.ROLLING_BACK:
+        elif trial.stage is TrialStage.ROLLING_BACK:
             memory.book.move(trial, "restored", memory.wall, trial.reason)
             course.applied = memory.now
             if course.resumed:
@@ -125,9 +125,9 @@ class TrialRunner:
         """The value of *trial* could not be set."""
         course = self._course(trial)
         course.asked = None
-        if trial.stage is Stage.APPLYING:
+        if trial.stage is TrialStage.APPLYING:
             self._end(trial, "leave" if gone else "fail", reason)
-        elif trial.stage is Stage.ROLLING_BACK:
+        elif trial.stage is TrialStage.ROLLING_BACK:
             course.tries += 1
             if gone or course.tries >= RESTORES_MAX:
                 self._end(trial, "leave", f"{trial.before:g} could not be restored: {reason}")
@@ -141,13 +141,13 @@ class TrialRunner:
             self._missing(trial, course)
         elif course.resumed:
             self._resume(trial, course, tunable)
-        elif trial.stage is Stage.ROLLING_BACK:
+        elif trial.stage is TrialStage.ROLLING_BACK:
             if course.asked is None:
                 self._restore(trial, course)
-        elif trial.stage is Stage.APPLYING:
+        elif trial.stage is TrialStage.APPLYING:
             if course.asked is None or memory.now - course.asked > memory.pace.validation:
                 self.undo(trial, "it was never set")
-        elif trial.stage is Stage.VALIDATING:
+        elif trial.stage is TrialStage.VALIDATING:
             self._validating(trial, course, tunable)
         else:
             self._verifying(trial, course, tunable)
@@ -160,14 +160,14 @@ class TrialRunner:
 
     def _resume(self, trial: Trial, course: _Course, tunable: Tunable) -> None:
         """End what was under way when the service ended: the old value first."""
-        if trial.stage is Stage.VERIFYING:
+        if trial.stage is TrialStage.VERIFYING:
             self._end(trial, "verified", f"{INTERRUPTED}, after {trial.before:g} was restored")
             return
         known = [trial.before, trial.after, *([] if trial.pinned is None else [trial.pinned])]
         if not any(same(tunable.value, value, tunable.step) for value in known):
             self._end(trial, "leave", f"{INTERRUPTED}; the value is now {tunable.value:g}, which was set since")
             return
-        if trial.stage is Stage.ROLLING_BACK:
+        if trial.stage is TrialStage.ROLLING_BACK:
             course.harm = course.harm or INTERRUPTED
             if course.asked is None:
                 self._restore(trial, course)

@@ -16,10 +16,10 @@ from pool_monitor.tuner.intents import StoreRows
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.policy import Policy
+from pool_monitor.tuner.policy_watch import PolicyWatch
 from pool_monitor.tuner.proposals import Proposer
 from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.sizing import SizePolicy, Sizer, Sizing
-from pool_monitor.tuner.supervision import Supervisor
 
 FAILURES = 3
 """So many exceptions of a policy in a row freeze the tuner."""
@@ -54,7 +54,7 @@ class _Pool:
         self.sizer: Sizer | None = None
         self.error = ""
         """Why there is no sizer."""
-        self.supervisor: Supervisor | None = None
+        self.supervisor: PolicyWatch | None = None
         """Of a policy that is not ours."""
         self.failures = 0
         self.slow = False
@@ -115,7 +115,7 @@ class Scaler:
             logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
             return
         if not isinstance(known.sizer.policy, SizePolicy):
-            known.supervisor = Supervisor(pool, self._memory, self._runner)
+            known.supervisor = PolicyWatch(pool, self._memory, self._runner)
         if state := self._rows.get(f"season:{pool}", b""):
             known.sizer.restore(state)
 
