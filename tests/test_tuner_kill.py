@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import pytest
 
-from pool_monitor.tuner.trial import FINAL, RUNNING, WAITING, Stage
+from pool_monitor.tuner.trial import FINAL, RUNNING, WAITING, TrialStage
 from tests.helpers.gates import in_gates, thinned
 from tests.helpers.support import controlled
 from tests.helpers.tuned_life import AFTER, BEFORE, KNOB
@@ -32,10 +32,10 @@ class Life(NamedTuple):
     """Of all trials, at its end."""
 
     @property
-    def stored(self) -> list[Stage]:
+    def stored(self) -> list[TrialStage]:
         """The states of the trial, as they were stored."""
         labels = [point.split() for point in self.points]
-        return [Stage(last) for word, *_, last in labels if word == "after_commit" and last != "-"]
+        return [TrialStage(last) for word, *_, last in labels if word == "after_commit" and last != "-"]
 
     @property
     def sets(self) -> list[float]:
@@ -88,13 +88,13 @@ def lives(tmp_path: Path) -> Iterator[Lives]:
 def check(before: Sequence[Life], last: Life) -> None:
     """Whether *last* has made good what was under way when the lives *before* it were killed."""
     assert last.value is not None
-    stages = [Stage(state) for state in last.states]
-    assert set(stages) <= FINAL | {Stage.KEPT}, "the decision is recorded"
+    stages = [TrialStage(state) for state in last.states]
+    assert set(stages) <= FINAL | {TrialStage.KEPT}, "the decision is recorded"
     assert len(stages) == 1, "and it is one trial from its proposal to its end"
-    assert last.value == (AFTER if stages == [Stage.KEPT] else BEFORE)
+    assert last.value == (AFTER if stages == [TrialStage.KEPT] else BEFORE)
     stored = [stage for life in before for stage in life.stored]
     if stored and stored[-1] in RUNNING:
-        assert stages == [Stage.ROLLED_BACK]
+        assert stages == [TrialStage.ROLLED_BACK]
         assert set(last.sets) <= {BEFORE}, "the old value first, and nothing after it"
 
 
@@ -124,7 +124,7 @@ def test_a_kill_at_any_point_leaves_the_old_value_or_a_recorded_decision(lives: 
         assert first.points == points[:last]
         killed_in |= set(first.stored[-1:])
         check([first], lives.one(end, survives=survives))
-    assert killed_in >= RUNNING - (set() if end != "kept" else {Stage.ROLLING_BACK, Stage.VERIFYING})
+    assert killed_in >= RUNNING - (set() if end != "kept" else {TrialStage.ROLLING_BACK, TrialStage.VERIFYING})
     assert killed_in & WAITING
 
 
