@@ -314,6 +314,8 @@ GENERATED = {
     "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),
     "inside_metrics": lambda: draw_imports.inside("pool_monitor.metrics"),
     "inside_alerts": lambda: draw_imports.inside("pool_monitor.alerts"),
+    "inside_advisor": lambda: draw_imports.inside("pool_monitor.advisor"),
+    "inside_tuner": lambda: draw_imports.inside("pool_monitor.tuner"),
 }
 
 

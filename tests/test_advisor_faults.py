@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from pool_monitor.advisor.history import Calls, History
 from pool_monitor.advisor.patterns.bad_timeout import bad_timeout, survival_at, upper_rank
 from pool_monitor.advisor.patterns.error_hotspot import error_hotspot
 from pool_monitor.advisor.patterns.imbalance import imbalance
+from pool_monitor.advisor.patterns.leak import leak, warm_up
 from pool_monitor.advisor.patterns.loop_lag import loop_lag
 from pool_monitor.advisor.patterns.noisy_neighbour import noisy_neighbour
 from pool_monitor.advisor.patterns.slow_operation import slow_operation
 from pool_monitor.advisor.patterns.throttled import throttled
-from tests.helpers.worked_calls import Work, with_errors, with_rows
+from tests.helpers.gates import thinned
+from tests.helpers.worked_calls import Work, memory_of, with_errors, with_memory, with_rows
 
 MIX = {"read": (0.7, 0.05, 0.8), "write": (0.3, 0.2, 0.8)}
 LLM = {"chat": (0.8, 0.5, 0.3), "long": (0.2, 4.0, 0.3)}
@@ -36,25 +39,25 @@ def one(found: object) -> Detection:
 
 HEALTHY = {
     "few calls": Work(rate=0.2),
-    "steady": Work(rate=25),
-    "full": Work(rate=38),
-    "mix of operations": Work(rate=30, operations=MIX),
+    "steady": Work(rate=25, seconds=900),
+    "full": Work(rate=38, seconds=600),
+    "mix of operations": Work(rate=30, operations=MIX, seconds=900),
     "language model": Work(rate=2, size=6, operations=LLM, seconds=3600),
     "heavy tail": Work(rate=12, operations={"work": (1.0, 0.1, 4.0)}, timeout=30.0),
     "one worker": Work(rate=5, size=1),
-    "time-outs of an overload": Work(rate=60, timeout=2.0, seconds=900),
+    "time-outs of an overload": Work(rate=60, timeout=2.0, seconds=400),
     "outage": Work(rate=8, timeout=1.0, outage=(900.0, 960.0)),
 }
 
 
 @pytest.mark.parametrize("work", HEALTHY.values(), ids=HEALTHY.keys())
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", thinned([1, 2, 3], 3))
 def test_healthy_pools_have_no_detection(work: Work, seed: int) -> None:
     history = Work(**{**vars(work), "seed": seed}).history()
     assert [detection for check in ALL for detection in check(history)] == []
 
 
-@pytest.mark.parametrize("factor", [1.5, 3.0])
+@pytest.mark.parametrize("factor", thinned([3.0, 1.5], 2))
 def test_slow_worker_is_an_imbalance_with_its_factor(factor: float) -> None:
     found = one(imbalance(Work(rate=15, operations=MIX, slow_workers={2: factor}).history()))
     assert found.subject == "worker text-2"
@@ -87,7 +90,7 @@ def test_young_workers_are_not_judged() -> None:
 # -- slower operations ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factor", [1.3, 2.0])
+@pytest.mark.parametrize("factor", thinned([1.3, 2.0], 2))
 def test_slower_operation_is_found_with_its_factor(factor: float) -> None:
     work = Work(rate=12, operations=MIX, slow_operations={"write": (factor, 1200.0)})
     found = one(slow_operation(work.history()))
@@ -172,7 +175,7 @@ def test_operation_that_fails_more_is_a_hotspot() -> None:
 
 
 @pytest.mark.parametrize("failing", [at_random(0.001), at_random(0.05), in_bursts(20, 500), in_bursts(5, 50)])
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", thinned(range(1, 11), 10))
 def test_failures_that_hit_everybody_are_no_hotspot(failing: Failing, seed: int) -> None:
     history = with_errors(Work(seed=seed, rate=20, size=8, operations=MIX).history(), failing)
     assert subjects(error_hotspot(history)) == []
@@ -229,6 +232,58 @@ def test_upper_rank_is_an_upper_bound_in_95_of_100_samples() -> None:
     rank = upper_rank(5_000, 0.999)
     above = sum(float(np.sort(draw.random(5_000))[rank - 1]) >= 0.999 for _ in range(200))
     assert above >= 184
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+BOUNDED = {
+    "noise": {},
+    "correlated noise": {"ar": 0.99, "noise": 3e6},
+    "saw-tooth of half an hour": {"saw": (40e6, 1800.0)},
+    "saw-tooth of two hours": {"saw": (40e6, 7200.0)},
+    "warm-up": {"warm_up": (80e6, 2880.0)},
+    "slow warm-up": {"warm_up": (80e6, 7200.0)},
+    "step": {"step": 50e6},
+}
+IDLE = Work(rate=0.01, size=4, seconds=100)
+
+
+def leaks(memories: dict[int, NDArray[np.float64]]) -> list[Detection]:
+    return list(leak(with_memory(IDLE.history(), memories)))
+
+
+@pytest.mark.parametrize("shape", BOUNDED.values(), ids=BOUNDED.keys())
+@pytest.mark.parametrize(("seed", "hours"), thinned([(seed, hours) for hours in (8.0, 24.0) for seed in range(10)], 20))
+def test_bounded_memory_is_no_leak(shape: dict[str, Any], seed: int, hours: float) -> None:
+    assert leaks({0: memory_of(seed, hours, **shape)}) == []
+
+
+@pytest.mark.parametrize("shape", BOUNDED.values(), ids=BOUNDED.keys())
+def test_leak_is_found_beneath_what_is_bounded(shape: dict[str, Any]) -> None:
+    found = one(leaks({0: memory_of(1, 14, **shape), 1: memory_of(2, 14, leak=12e6, **shape), 2: memory_of(3, 14)}))
+    assert found.subject == "worker text-1"
+    assert 8e6 < found.evidence["bytes_per_hour"] < 17e6
+
+
+def test_leak_of_nearly_all_workers_is_one_of_the_pool() -> None:
+    assert subjects(leaks({slot: memory_of(slot, 8, leak=12e6) for slot in range(4)})) == ["pool text"]
+
+
+def test_memory_of_less_than_six_hours_is_not_judged() -> None:
+    assert leaks({0: memory_of(1, 5.5, leak=50e6)}) == []
+
+
+def test_leak_that_the_watch_of_resources_has_told_is_taken_over() -> None:
+    history = with_memory(IDLE.history(), {0: memory_of(1, 1)})
+    told = history.by_worker[0]._replace(leak_rate=1e4, rss_limit=400e6)
+    found = one(leak(history._replace(by_worker={**history.by_worker, 0: told})))
+    assert found.subject == "worker text-0"
+    assert found.evidence["seconds_left"] == pytest.approx(2e4, rel=0.05)
+
+
+def test_time_constant_of_a_warm_up_is_found() -> None:
+    worker = with_memory(IDLE.history(), {0: memory_of(1, 12, warm_up=(80e6, 2880.0), leak=4e6)}).by_worker[0]
+    assert 2000 <= warm_up(worker) <= 4500
 
 
 # -- the host and the loop --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from benchmarks.lab.simulator import run
 from benchmarks.lab.table import judged
 from benchmarks.lab.tuned import Tuned
 
-pytestmark = [pytest.mark.slow, pytest.mark.gate]
+pytestmark = [pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(180)]
 SCENARIOS = {scenario.name: scenario for scenario in load(POOL_SIZE)}
 SEED = 1
 

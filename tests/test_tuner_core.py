@@ -21,7 +21,7 @@ from pool_monitor.tuner.intents import Apply, StoreRows, TunerInputs
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.trial import Stage, Trial
-from tests.helpers.trial_rig import WALL, FakeTunable, MiniPool, Rig
+from tests.helpers.trial_rig import WALL, Effects, FakeTunable, MiniPool, Rig
 
 QUICK = Pace(
     warm_up=2,
@@ -130,7 +130,7 @@ def test_a_trial_that_is_not_there_is_refused_with_those_that_are() -> None:
     for ask in (one.core.approve, one.core.reject, one.core.rollback, one.core.explain):
         with pytest.raises(UnknownName, match="there are none"):
             ask("abc")
-    with pytest.raises(UnknownName, match="nothing|none"):
+    with pytest.raises(UnknownName, match="there is none"):
         one.core.rollback()
     identity = one.core.propose("text", "timeout", 8.0)
     with pytest.raises(UnknownName, match=identity):
@@ -427,6 +427,32 @@ def test_a_policy_that_fails_three_times_in_a_row_freezes() -> None:
     assert one.core.view().frozen is None
     one.run(2)
     assert "no idea" in str(one.core.view().frozen)
+
+
+def test_a_harmful_size_of_a_users_policy_is_rolled_back_and_not_set_again_soon() -> None:
+    policy = Wants(None)
+    one = rig("auto", policy=policy)
+    one.pool.rate_at = lambda _now: 30.0
+    one.run(130)
+    policy.size = 2
+    began = one.pool.now
+    one.run(60, until=lambda: one.pool.size.seen[-1:] == [4.0])
+    assert one.pool.now - began < QUICK.validation
+    one.run(60)
+    assert one.pool.size.seen == [2.0, 4.0]
+    view = one.core.history()[0]
+    assert (view.state, view.origin, view.before, view.after) == ("rolled_back", "policy", 4, 2)
+
+
+def test_growth_of_a_users_policy_under_contention_is_rolled_back() -> None:
+    policy = Wants(None)
+    one = rig("auto", policy=policy)
+    one.pool.rate_at = lambda _now: 35.0
+    one.pool.effects = lambda _settings, busy: Effects(slower=max(1.0, busy / 4))
+    one.run(130)
+    policy.size = 12
+    one.run(40)
+    assert one.pool.size.value == 4
 
 
 # -- what is stored ---------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class AdviceDriver:
         )
         self.opened |= {Subject(told.pattern, told.subject) for told, _before in changes}
         if seen is not None:
-            self.failures |= seen.failures
+            self.failures.update(seen.failures)
             for name, needed in seen.needed.items():
                 watch.journal.note_needed(name, needed)
 

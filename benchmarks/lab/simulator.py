@@ -236,7 +236,7 @@ MakeController = Callable[[Scenario, int], Controller]
 
 def run(scenario: Scenario, seed: int, controller: Controller, *, traffic: Traffic | None = None) -> Outcome:
     """Run *scenario* with *controller*: a policy, which is shown an observation each second, or a `Driver`."""
-    driver = cast(Driver, controller) if hasattr(controller, "second") else PolicyDriver(cast(Policy, controller))
+    driver = cast(Driver, controller) if hasattr(controller, "second") else PolicyDriver(controller)
     simulator = Simulator(scenario, seed, traffic=traffic)
     began = time.process_time()
     simulator.play(driver)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.lab.scenario import ADVICE
+from pool_monitor.snapshot.advice import Pattern
 
 MIB, HOUR, DAY = 1 << 20, 3600.0, 86400.0
+PATTERNS = get_args(Pattern)
 Json = dict[str, Any]
 
 
@@ -263,8 +265,10 @@ def calls() -> Iterator[Json]:
         faults = [fault("slow", at, None, f"operation {operation}", factor=factor)]
         true = [("slow_operation", f"operation {operation}")]
         return scenario(
-            *(name, 5 * HOUR, 6.0),
-            workers=9,
+            name,
+            5 * HOUR,
+            6.0,
+            9,
             pool="text",
             faults=faults,
             true=true,
@@ -394,8 +398,12 @@ def surroundings() -> Iterator[Json]:
     )
 
 
+def scenarios() -> list[Json]:
+    return [*healthy(), *sized(), *calls(), *surroundings()]
+
+
 def main() -> None:
-    rows = [*healthy(), *sized(), *calls(), *surroundings()]
+    rows = scenarios()
     ADVICE.write_text("[\n" + ",\n".join(f" {json.dumps(one)}" for one in rows) + "\n]\n", encoding="utf-8")
 
 

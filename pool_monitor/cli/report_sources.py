@@ -21,7 +21,7 @@ from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.timespan import TimeSpan, seconds_of, time_span
 from pool_monitor.service import TRANSITIONS_MAX
 from pool_monitor.service.client import Client, open_client, resolve
-from pool_monitor.snapshot import AlertTransition, CallStats, Range, ResourceRange, Snapshot, Summary
+from pool_monitor.snapshot import AlertTransition, CallStats, Range, ResourceRange, Snapshot, Summary, TrialView
 from pool_monitor.storage import Reader
 from pool_monitor.storage.error_groups import with_pending
 from pool_monitor.view import format as fmt
@@ -87,6 +87,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
         timelines = {name: await _timeline(service, summary, step, name) for name in summary.pools}
         figures = await _figures(service, summary, length)
         changes = await _changes(service, summary)
+        tuned = await _tuned(service, summary)
         steps: list[Step] = []
         if query.by_operation:
             for pool, operation in _operations(summary):
@@ -100,6 +101,8 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
             error_groups={name: pool.error_groups for name, pool in latest.pools.items() if pool.error_groups},
             figures=figures,
             transitions=changes,
+            recommendations=latest.advice,
+            changes=tuned,
             alerts=latest.alerts if latest.monitor.alerts is not None else None,
             receivers=latest.monitor.alerts.receivers if latest.monitor.alerts is not None else (),
             resources=latest.resources if latest.resources.sampled_age is not None else None,
@@ -116,6 +119,15 @@ async def _changes(service: Client, summary: Summary) -> tuple[AlertTransition, 
     except (ConfigError, ConnectError):  # it is of a version that has none
         return ()
     return tuple(change for change in reversed(found) if summary.start <= change.at <= summary.end)
+
+
+async def _tuned(service: Client, summary: Summary) -> tuple[TrialView, ...]:
+    """The changes of settings that were proposed, made or ended in the time of *summary*, the newest first."""
+    try:
+        found = (await service.tuning(limit=TRANSITIONS_MAX)).history
+    except (ConfigError, ConnectError):  # it is of a version that has none
+        return ()
+    return tuple(one for one in found if one.changed_at >= summary.start and one.started_at <= summary.end)
 
 
 async def _figures(service: Client, summary: Summary, length: float) -> ResourceRange | None:

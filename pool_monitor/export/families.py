@@ -21,6 +21,7 @@ from pool_monitor.export.family import (
     read_family,
 )
 from pool_monitor.export.resource_families import resource_families
+from pool_monitor.export.tuning_families import tuning_families
 from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.event_counters import by_counter
 from pool_monitor.metrics.failure_histograms import FailureDurations
@@ -64,6 +65,7 @@ def _families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histogram
     yield from _workers(snapshot)
     yield from resource_families(snapshot, totals)
     yield from alert_families(snapshot)
+    yield from tuning_families(snapshot)
     yield from _monitor(snapshot)
 
 

@@ -89,6 +89,8 @@ class TuningView(Struct, frozen=True, kw_only=True):
     trials: tuple[TrialView, ...] = ()
     """The latest other trials, the newest first."""
     sizing: tuple[SizingView, ...] = ()
+    verdicts: dict[str, int] = {}
+    """How many trials have ended in each state since the monitor was made."""
 
 
 class TuningReport(Struct, frozen=True, kw_only=True):

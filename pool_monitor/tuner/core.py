@@ -63,7 +63,8 @@ class TunerCore:
         """*policies* makes the policy of a pool, by its name; *rows* is what was stored, by table and key."""
         stored = rows or {}
         about = {"monitor": monitor, "service": service}
-        self._memory = memory = TunerMemory(config, pace or Pace(), about, new_id, stored)
+        times = pace or Pace(propose=Pace().propose * min(1.0, config.interval))
+        self._memory = memory = TunerMemory(config, times, about, new_id, stored)
         self._killed = killed
         memory.killed = killed()
         self._runner = TrialRunner(memory)
@@ -225,6 +226,11 @@ class TunerCore:
             sizing=self._scaler.views(),
         )
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the trials and of what is known of the pools, as an estimate."""
+        return 2_000 * len(self._memory.book) + 10_000 * len(self._memory.inputs.tunables)
+
     # -- the drive ----------------------------------------------------------------------------------------------------
 
     def step(self, now: float, wall: float, inputs: TunerInputs) -> list[Intent]:
@@ -252,8 +258,9 @@ class TunerCore:
         self._memory.out.clear()
         return taken
 
-    def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:  # noqa: ARG002
+    def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
+        self._memory.was_set(pool, knob)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)
 
@@ -262,7 +269,7 @@ class TunerCore:
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.failed(found, reason, gone=gone)
         else:
-            logger("tuner").warning("a setting could not be changed", pool=pool, knob=knob, reason=reason)
+            self._memory.not_set(pool, knob, reason)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

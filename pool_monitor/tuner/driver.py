@@ -7,7 +7,7 @@ from typing import Any
 
 from pool_monitor.errors import PoolClosed, PoolError
 from pool_monitor.events import TUNING_TRANSITION
-from pool_monitor.log import logger
+from pool_monitor.log import plain
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.core import TunerCore
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
@@ -16,6 +16,9 @@ Rows = Mapping[str, Mapping[str, bytes | None]]
 Commit = Callable[[Rows], Awaitable[bool]]
 """Keeps rows, by table and key. Returns whether they are on the disk, or whether there is none."""
 Pools = Callable[[], Mapping[str, Sequence[Tunable]]]
+
+
+TEXT_MAX = 300
 
 
 class TunerDriver:
@@ -107,9 +110,9 @@ def _apply(core: TunerCore, intent: Apply, tunables: Mapping[str, Sequence[Tunab
         found.set(intent.value)
     except PoolClosed:
         core.failed(pool, knob, intent.trial, f"pool {pool} is closing", gone=True)
+    except PoolError as error:
+        core.failed(pool, knob, intent.trial, str(error))
     except Exception as error:  # noqa: BLE001 (a tunable may be of another package)
-        if not isinstance(error, PoolError):
-            logger("tuner").warning("a setting could not be changed", pool=pool, knob=knob, error=repr(error))
-        core.failed(pool, knob, intent.trial, str(error) or type(error).__name__)
+        core.failed(pool, knob, intent.trial, plain(f"{type(error).__name__}: {error}")[:TEXT_MAX])
     else:
         core.applied(pool, knob, found.value, intent.trial)

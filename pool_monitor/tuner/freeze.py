@@ -70,6 +70,10 @@ class FreezeBook:
         kept = {id(one) for one in self._settings.freezes}
         self._due = {key: due for key, due in self._due.items() if key in kept}
 
+    def has(self, kind: str) -> bool:
+        """Whether there is a freeze of that kind."""
+        return any(freeze.kind == kind for freeze in self._settings.freezes)
+
     def thaw(self) -> None:
         """End all freezes, and forget the rollbacks that led to them."""
         settings = self._settings

@@ -8,11 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from msgspec.structs import replace
+
+from pool_monitor import telemetry
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.events import TUNING_TRANSITION
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import TrialView, TunerMode, TuningView
+from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.journal import Journal
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 KILL_SWITCH = "POOL_MONITOR_TUNER"
 """The environment variable that switches the tuner off with the value ``off``, whatever its mode."""
+_VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
@@ -49,6 +54,8 @@ class Tuner:
         self._observers: dict[str, Observer] = {}
         self._turn = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._verdicts: dict[str, int] = {}
+        self._handler = f"pool_monitor tuner {context.monitor}"
 
     # -- the mode -------------------------------------------------------------------------------------------------
 
@@ -93,7 +100,7 @@ class Tuner:
     def view(self) -> TuningView | None:
         """What a Snapshot shows; None: the tuner is off and was never on."""
         if self._core is not None:
-            return self._core.view()
+            return replace(self._core.view(), verdicts=dict(self._verdicts))
         if self.mode == "off":
             return None
         return TuningView(mode=self.mode, policy=self._config.tuner.policy)
@@ -271,6 +278,7 @@ class Tuner:
             await keeper.close()
             raise
         self._turn = asyncio.Lock()
+        telemetry.attach(self._handler, TUNING_TRANSITION.name, self._count)
         self._journal = context.advisor().watch()
         self._observers = {name: Observer(self._journal, name) for name in self._journal.pools}
         self._keeper, self._core = keeper, core
@@ -280,6 +288,7 @@ class Tuner:
         """End. What is on trial is left as it is, and undone when the tuner begins again."""
         if self._driver is None:
             return
+        telemetry.detach(self._handler)
         self._context.advisor().unwatch()
         try:
             await self.settled()
@@ -288,6 +297,11 @@ class Tuner:
             keeper, self._keeper = self._keeper, None
             if keeper is not None:
                 await keeper.close()
+
+    def _count(self, _event: object, _measurements: object, about: Mapping[str, Any], _config: object) -> None:
+        """The handler of ``tuning.transition``."""
+        if about["monitor"] == self._context.monitor and about["to"] in _VERDICTS:
+            self._verdicts[about["to"]] = self._verdicts.get(about["to"], 0) + 1
 
     @property
     def held_bytes(self) -> int:

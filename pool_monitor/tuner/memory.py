@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from math import isfinite
+from math import inf, isfinite
 
 from pool_monitor.config.tuner import TunerConfig
 from pool_monitor.log import logger
@@ -27,6 +27,8 @@ from pool_monitor.tuner.trials import TrialBook
 
 CHANGES_MAX = 50
 """Changes without a trial that are kept in the row of a pool."""
+AGAIN_S = 5.0
+"""Time until a value that could not be set is tried again."""
 ALONE = "set"
 """The state that an event of a decision without a trial has."""
 
@@ -65,6 +67,7 @@ class TunerMemory:
         self.pinned: dict[tuple[str, str], float] = {}
         """By pool and setting: the value with which the pool began, which is what the operator wrote."""
         self.killed = False
+        self._refused: dict[tuple[str, str], float] = {}
         self.gap: str | None = None
         """Why what runs now cannot be judged any more, such as a long time without figures; None: it can."""
         self._changes: dict[str, deque[LoggedChange]] = {}
@@ -91,6 +94,7 @@ class TunerMemory:
         """Note the values of settings that are new, and forget those of pools that are gone."""
         present = {pool: {one.name: one for one in knobs} for pool, knobs in self.inputs.tunables.items()}
         self.pinned = {key: value for key, value in self.pinned.items() if key[1] in present.get(key[0], ())}
+        self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
         self._changes = {pool: kept for pool, kept in self._changes.items() if pool in present}
         for pool, knobs in present.items():
             for name, tunable in knobs.items():
@@ -109,7 +113,9 @@ class TunerMemory:
         grows: bool = False,
         restores: bool = False,
     ) -> None:
-        """Set a value without a trial, and tell it."""
+        """Set a value without a trial, and tell it. Nothing for `AGAIN_S` after it could not be set."""
+        if self.now < self._refused.get((pool, tunable.name), -inf):
+            return
         before = tunable.value
         kept = self._changes.setdefault(pool, deque(maxlen=CHANGES_MAX))
         kept.append(
@@ -125,3 +131,14 @@ class TunerMemory:
         logger("tuner").info(
             "a setting was changed", pool=pool, knob=tunable.name, before=before, after=value, why=reason
         )
+
+    def not_set(self, pool: str, knob: str, reason: str) -> None:
+        """A value could not be set. It is logged once, until one can be set again."""
+        if (pool, knob) not in self._refused:
+            logger("tuner").warning("a setting could not be changed", pool=pool, knob=knob, reason=reason)
+        if (pool, knob) in self.pinned:
+            self._refused[pool, knob] = self.now + AGAIN_S
+
+    def was_set(self, pool: str, knob: str) -> None:
+        """A value was set."""
+        self._refused.pop((pool, knob), None)

@@ -35,6 +35,6 @@ class Pace(NamedTuple):
     settle: float = 900.0
     """How long after a deployment, or the start of the tuner, it begins no trial on its own."""
     propose: float = 180.0
-    """For how long a policy must want another size until it is proposed."""
+    """For how long a policy must want another size until it is proposed: less where the interval is below 1 s."""
     expire: float = 86_400.0
     """How long a proposal waits for approval."""

@@ -69,6 +69,14 @@ class TrialRunner:
         course.asked = memory.now
         memory.out.append(Apply(trial.pool, trial.knob, trial.after, trial.id))
 
+    def adopt(self, trial: Trial, changed: float, settled: float) -> None:
+        """Take over *trial*, a proposal whose value was set at *changed* without it."""
+        memory, course = self._memory, self._course(trial)
+        course.changed = course.applied = changed
+        course.settled = settled
+        memory.book.move(trial, "begin", memory.wall, "the policy has set it")
+        memory.book.move(trial, "applied", memory.wall, "the policy has set it")
+
     def undo(self, trial: Trial, reason: str, actor: str = "", *, own: bool = False) -> None:
         """Restore the value before *trial*. *own*: the tuner has found harm. Does nothing if that is under way."""
         if trial.stage in (Stage.ROLLING_BACK, Stage.VERIFYING):

@@ -18,7 +18,8 @@ from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.policy import Policy
 from pool_monitor.tuner.proposals import Proposer
 from pool_monitor.tuner.running import TrialRunner
-from pool_monitor.tuner.sizing import Sizer, Sizing
+from pool_monitor.tuner.sizing import SizePolicy, Sizer, Sizing
+from pool_monitor.tuner.supervision import Supervisor
 
 FAILURES = 3
 """So many exceptions of a policy in a row freeze the tuner."""
@@ -45,6 +46,7 @@ class _Pool:
         "saved_at",
         "sizer",
         "slow",
+        "supervisor",
         "view",
     )
 
@@ -52,6 +54,8 @@ class _Pool:
         self.sizer: Sizer | None = None
         self.error = ""
         """Why there is no sizer."""
+        self.supervisor: Supervisor | None = None
+        """Of a policy that is not ours."""
         self.failures = 0
         self.slow = False
         self.differs_since: float | None = None
@@ -107,6 +111,8 @@ class Scaler:
             known.error = str(error)
             logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
             return
+        if not isinstance(known.sizer.policy, SizePolicy):
+            known.supervisor = Supervisor(pool, self._memory, self._runner)
         if state := self._rows.pop(f"season:{pool}", b""):
             known.sizer.restore(state)
 
@@ -129,6 +135,8 @@ class Scaler:
         if isinstance(wanted, float) and isfinite(wanted):
             wanted = round(wanted)
         wanted = None if wanted is None else min(max(wanted, low), high)
+        if wanted is not None and auto and known.supervisor is not None:
+            wanted = known.supervisor.bounded(wanted)
         why = plain(sizing.why)[:TEXT_MAX]
         known.view = SizingView(
             pool=pool,
@@ -145,8 +153,10 @@ class Scaler:
         self._save(pool, known, sizer)
         if auto:
             known.raised = known.differs_since = None
+            if known.supervisor is not None:
+                known.supervisor.step(low, high)
             if wanted is not None and wanted != size:
-                self._follow(pool, tunable, seen, wanted, sizing.origin, why)
+                self._follow(pool, known, tunable, seen, wanted, sizing.origin, why)
         else:
             self._follow_schedule(pool, known, tunable, sizing, low, high)
             self._propose(pool, known, sizer, tunable, wanted, why)
@@ -154,17 +164,17 @@ class Scaler:
     def _watch(self, pool: str, known: _Pool, sizing: Sizing, took: float) -> None:
         """Look at how the policy behaves."""
         memory = self._memory
-        if sizing.error is not None:
+        if sizing.error is None:
+            known.failures = 0
+        else:
             known.failures += 1
-            logger("tuner").warning("the policy has failed", pool=pool, error=repr(sizing.error)[:TEXT_MAX])
-            if known.failures >= FAILURES:
-                known.failures = 0
-                text = plain(f"{type(sizing.error).__name__}: {sizing.error}")[:TEXT_MAX]
+            text = plain(f"{type(sizing.error).__name__}: {sizing.error}")[:TEXT_MAX]
+            if known.failures == 1:
+                logger("tuner").warning("the policy has failed", pool=pool, error=text)
+            elif known.failures % FAILURES == 0 and not memory.freezes.has("policy"):
                 reason = f"the policy of pool {pool} has failed {FAILURES} times in a row: {text}"
                 memory.freezes.add("policy", reason, memory.now, memory.wall, None)
                 memory.save()
-        else:
-            known.failures = 0
         if took > SLOW_S and not known.slow:
             known.slow = True
             logger("tuner").warning("the policy is slow and holds the event loop", pool=pool, seconds=round(took, 3))
@@ -180,7 +190,9 @@ class Scaler:
 
     # -- auto -------------------------------------------------------------------------------------------------------
 
-    def _follow(self, pool: str, tunable: Tunable, seen: Observation, wanted: int, origin: str, why: str) -> None:
+    def _follow(
+        self, pool: str, known: _Pool, tunable: Tunable, seen: Observation, wanted: int, origin: str, why: str
+    ) -> None:
         memory, size = self._memory, seen.size
         trial = memory.book.running(pool)
         if wanted < size and (trial is not None or self._only_up(pool)):
@@ -196,6 +208,8 @@ class Scaler:
             if (one.pool, one.knob) == (pool, "size"):
                 memory.book.move(one, "lapse", memory.wall, f"the size is {wanted} by now")
         memory.set(pool, tunable, wanted, origin, why, grows=wanted > size)
+        if known.supervisor is not None and origin == "policy":
+            known.supervisor.changed(size, wanted)
 
     def _only_up(self, pool: str) -> bool:
         memory = self._memory

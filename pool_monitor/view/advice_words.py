@@ -140,6 +140,16 @@ def is_open(found: Recommendation) -> bool:
     return found.state in ("new", "open")
 
 
+def recommendation_line(found: Recommendation) -> str:
+    """Return one recommendation in one line."""
+    effect = effect_words(found.effect, found.change)
+    expected = f"; expected: {effect}" if effect else ""
+    return (
+        f"{clean(found.pattern)} of {one_line(found.subject)} (score {found.score:.0f}): {one_line(found.summary)}; "
+        f"do: {one_line(found.action)}{expected}"
+    )
+
+
 def recommendation_lines(found: Recommendation, now: float) -> Iterator[str]:
     """Yield everything about one recommendation."""
     yield (

@@ -23,11 +23,13 @@ from pool_monitor.snapshot import (
     PoolSummary,
     Range,
     ReceiverView,
+    Recommendation,
     ResourceRange,
     ResourceView,
     Summary,
+    TrialView,
 )
-from pool_monitor.view import alert_words, columns, delivery_words, timeline
+from pool_monitor.view import advice_words, alert_words, columns, delivery_words, timeline
 from pool_monitor.view import format as fmt
 from pool_monitor.view.alert_report import change_columns, fired_alerts, fired_columns
 from pool_monitor.view.alerts_page import alert_columns
@@ -40,11 +42,12 @@ from pool_monitor.view.snapshot_report import GROUPS_MAX, STACK_LINES, outcome_d
 from pool_monitor.view.table import Column, number, table
 from pool_monitor.view.text import Line, Segment, clean, plain, truncate, wrap
 from pool_monitor.view.text import width as cells
+from pool_monitor.view.tuning_report import trial_columns
 
 REPORT_VERSION = 1
 """The version of the JSON form. It follows the rules of `snapshot.SCHEMA_VERSION`."""
 CHANGES_MAX = 30
-"""The most changes of alerts in a report as text or Markdown: the latest."""
+"""The most changes of alerts, and of settings, in a report as text or Markdown: the latest."""
 MARKDOWN_WIDTH = 100
 """The width of charts in Markdown, in columns."""
 
@@ -72,6 +75,10 @@ class PeriodReport(Struct, frozen=True, kw_only=True):
     """Who was told of alerts, and what they were owed at the end of that time. Empty: nobody, or it is not known."""
     transitions: tuple[AlertTransition, ...] = ()
     """The changes of alerts in that time, the oldest first, as far as they are known."""
+    recommendations: tuple[Recommendation, ...] | None = None
+    """What was recommended at the end of that time, the most urgent first. None: it is not known."""
+    changes: tuple[TrialView, ...] = ()
+    """The changes of settings in that time, the newest first, as far as they are known."""
     figures: ResourceRange | None = None
     """The figures of resources in that time. None: they are not known."""
 
@@ -153,6 +160,7 @@ def _document(report: PeriodReport, zone: tzinfo | None, width: int) -> Iterator
         yield from _pool_section(pool, report.courses.get(name), zone, width)
         yield from _errors(report.error_groups.get(name, ()), summary, width)
     yield from _alerts(report, zone)
+    yield from _advice(report, zone)
     if report.figures is not None and (rows := figure_rows(report.figures, zone)):
         yield Heading("resources", 2)
         yield Bullets(["mean of the readings, the highest of them, and when it was read"])
@@ -210,6 +218,18 @@ def _alerts(report: PeriodReport, zone: tzinfo | None) -> Iterator[Element]:
     if len(changes) < len(report.transitions):
         yield Bullets([f"the latest {fmt.count(len(changes))} of {fmt.count(len(report.transitions))} changes:"])
     yield Table(change_columns(lambda at: fmt.short_time(at, end - start, 1, zone)), changes)
+
+
+def _advice(report: PeriodReport, zone: tzinfo | None) -> Iterator[Element]:
+    """Yield what is recommended at the end, and the changes of settings in the time."""
+    found, length = report.recommendations or (), report.summary.end - report.summary.start
+    if not found and not report.changes:
+        return
+    yield Heading("advice and tuning", 2)
+    yield Bullets([advice_words.recommendation_line(one) for one in found])
+    yield Bullets([f"in that time: {fmt.plural(len(report.changes), 'change')} of settings"] if report.changes else [])
+    rows = report.changes[:CHANGES_MAX]
+    yield Table(trial_columns(lambda at: fmt.short_time(at, length, 1, zone)), rows)
 
 
 def _errors(groups: Sequence[ErrorGroup], summary: Summary, width: int) -> Iterator[Element]:

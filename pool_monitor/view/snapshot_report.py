@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
-from pool_monitor.view import columns
+from pool_monitor.view import advice_words, columns
 from pool_monitor.view import format as fmt
+from pool_monitor.view.advice_page import ADVICE_COLUMNS, advice_rows
 from pool_monitor.view.alerts_page import alert_columns, alert_rows, evaluation, receiver_lines
 from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.freshness import LIVE
@@ -36,6 +37,7 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
     for pool in snapshot.pools.values():
         lines += [[], *_pool(snapshot, pool, width)]
     lines += _alerts(snapshot, width)
+    lines += _advice(snapshot, width)
     if snapshot.resources.sampled_age is not None:
         lines += [[], *resource_lines(snapshot.resources, snapshot.taken_at, width)]
     monitor = snapshot.monitor
@@ -77,6 +79,16 @@ def _alerts(snapshot: Snapshot, width: int) -> list[Line]:
     lines = [[], *_lines(f"ALERTS: {evaluation(snapshot)}")]
     lines += table(alert_columns(snapshot.taken_at), rows, width, len(rows) + 1) if rows else []
     return lines + receiver_lines(snapshot.monitor.alerts, width)
+
+
+def _advice(snapshot: Snapshot, width: int) -> list[Line]:
+    """Return what the tuner does, and what is recommended. Empty where there is nothing of either."""
+    tuning = snapshot.tuning
+    if not snapshot.advice and (tuning is None or not (tuning.pending or tuning.trials)):
+        return []
+    lines = [[], *_lines(f"ADVICE: {advice_words.tuner_words(tuning, snapshot.taken_at)}")]
+    rows = advice_rows(snapshot)
+    return lines + table(ADVICE_COLUMNS, rows, width, len(rows) + 1)
 
 
 def _errors(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:

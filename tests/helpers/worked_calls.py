@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,8 +50,14 @@ class Work:
     """From and until when each call takes a minute."""
 
     def history(self, **more: object) -> History:
-        """Play it."""
-        return _history(self, *_played(self))._replace(**more)
+        """Play it. The same work is played once."""
+        key = repr(self)
+        if key not in _PLAYED:
+            _PLAYED[key] = _history(self, *_played(self))
+        return _PLAYED[key]._replace(**more)
+
+
+_PLAYED: dict[str, History] = {}
 
 
 def _played(work: Work) -> tuple[Calls, float]:
@@ -160,6 +167,39 @@ def _buckets(work: Work, calls: Calls, now: float) -> Buckets:
     )
     columns["busy"] = columns["service_sum"] / BUCKET_S
     return Buckets(**columns)
+
+
+def with_memory(history: History, memories: Mapping[int, Floats]) -> History:
+    """The same pool, of whose workers the memory was sampled each 10 s since the beginning."""
+    by_worker = dict(history.by_worker)
+    for slot, memory in memories.items():
+        at = np.arange(1, len(memory) + 1) * 10.0
+        by_worker[slot] = by_worker[slot]._replace(rss=memory, rss_at=at)
+    return history._replace(by_worker=by_worker)
+
+
+def memory_of(
+    seed: int,
+    hours: float,
+    *,
+    leak: float = 0.0,
+    noise: float = 1e6,
+    ar: float = 0.0,
+    warm_up: tuple[float, float] = (0.0, 1.0),
+    saw: tuple[float, float] = (0.0, 1.0),
+    step: float = 0.0,
+) -> Floats:
+    """Samples of a process of 200 MB, each 10 s: *leak* bytes an hour, correlated noise, a warm-up of bytes and time
+    constant, a saw-tooth of bytes and period, and a step at half time.
+    """
+    draw = np.random.default_rng(seed)
+    at = np.arange(1, round(hours * 360) + 1) * 10.0
+    rough = draw.standard_normal(len(at)) * noise * math.sqrt(1 - ar * ar)
+    if ar:
+        rough = np.array(list(itertools.accumulate(rough.tolist(), lambda last, new: ar * last + new)))
+    found = 200e6 + rough + leak / 3600 * at + warm_up[0] * (1 - np.exp(-at / warm_up[1]))
+    found += saw[0] * (((at + draw.random() * saw[1]) % saw[1]) / saw[1])
+    return np.asarray(found + step * (at > at[-1] / 2))
 
 
 def with_errors(history: History, failing: Callable[[np.random.Generator, Calls], NDArray[np.bool_]]) -> History:
