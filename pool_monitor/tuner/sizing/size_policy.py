@@ -65,7 +65,7 @@ class SizePolicy:
             self._under_way.clear()
         self._forecast.observe(seen.now, interval, seen.arrivals)
         service = self._service_now()
-        self.guard.look(seen.now, seen.size, self._service.mean, seen.cold_start, self._cohorts)
+        self.guard.look(seen.now, seen.size, service, seen.cold_start, self._cohorts)
         return self._choose(seen, service)
 
     def _interval(self, seen: Observation) -> float | None:
