@@ -47,8 +47,8 @@ class ServiceTimes:
 
     @property
     def mean(self) -> float | None:
-        """Seconds: the slow average and what the fast one is above it, or the fast one if the times have changed; None: no
-        call has ended.
+        """Seconds: the fast average where the times have changed, else the slow one and a part of what the fast one is
+        above it; None: no call has ended.
         """
         if not self.calls:
             return None
