@@ -328,8 +328,13 @@ def _told(key: Key, grounds: Grounds, opened_at: float, wall: float, stage: Stag
         state=stage.value,
         opened_at=opened_at,
         updated_at=wall,
-        playbook=f"docs/OPERATIONS_PLAYBOOK.md#advice-{key.pattern.replace('_', '-')}",
+        playbook=playbook_of(key.pattern),
     )
+
+
+def playbook_of(pattern: Pattern) -> str:
+    """The section of the playbook about *pattern*."""
+    return f"docs/OPERATIONS_PLAYBOOK.md#advice-{pattern.replace('_', '-')}"
 
 
 def _clean(text: str) -> str:
