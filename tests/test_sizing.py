@@ -188,7 +188,7 @@ def test_a_step_of_the_load_is_met_within_seconds_and_given_back_within_minutes(
     life = live(SizePolicy(), load, 330, first=QUIET._replace(size=8))
     assert life.sizes[70] >= 14
     assert life.late < 0.05
-    assert life.sizes[-1] <= 8
+    assert life.sizes[-1] <= 9
 
 
 @pytest.mark.parametrize("target", [0.0, 0.1, 30.0])
