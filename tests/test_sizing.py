@@ -160,8 +160,25 @@ def test_a_size_is_held_longer_where_workers_take_long_to_start() -> None:
     ],
 )
 def test_processors_and_memory_bound_the_size(seen: dict[str, float], expected: int | None) -> None:
-    cap = caps.lowest(QUIET._replace(**seen))
+    observation = QUIET._replace(**seen)
+    cap = caps.lowest(caps.Processors().cap(observation), caps.memory(observation))
     assert (cap and cap.size) == expected
+
+
+def test_workers_that_wait_for_a_processor_do_not_raise_the_cap() -> None:
+    processors = caps.Processors()
+    alone = QUIET._replace(now=1.0, cpus=12.0, cpu_fraction=1.0, busy=4)
+    crowded = alone._replace(now=300.0, cpu_fraction=0.5, busy=24, size=24)
+    later = alone._replace(now=7200.0, cpu_fraction=0.5)
+    sizes = [cap.size for seen in (alone, crowded, later) if (cap := processors.cap(seen))]
+    assert sizes == [13, 13, 26]
+
+
+def test_what_idle_workers_take_of_the_processors_is_not_remembered() -> None:
+    processors = caps.Processors()
+    idle = QUIET._replace(now=1.0, cpus=12.0, cpu_fraction=3.0, busy=0)
+    sizes = [cap.size for seen in (idle, idle._replace(cpu_fraction=1.0, busy=4)) if (cap := processors.cap(seen))]
+    assert sizes == [4, 13]
 
 
 # -- the policy on loads ----------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class SizePolicy:
         self._cohorts = Cohorts()
         self._stepping = Stepping(self._preset)
         self._under_way = _UnderWay()
+        self._processors = caps.Processors()
         self._now: float | None = None
         self._usual = 0.0
 
@@ -133,7 +134,7 @@ class SizePolicy:
     def _bounded(self, seen: Observation, need: int, because: str) -> tuple[int, str]:
         """Return *need* within all bounds. `ceiling` is the lowest of those that were measured."""
         self.ceiling = None
-        cap = caps.lowest(seen)
+        cap = caps.lowest(self._processors.cap(seen), caps.memory(seen))
         if cap is not None:
             self.ceiling = cap.size
             if need > cap.size:
