@@ -208,6 +208,8 @@ def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> 
         "wanted": [6], "low": [2], "high": [16], "floor": [3], **({"ceiling": [None]} if sizes_of["ceiling"] else {}),
     }  # fmt: skip
     assert all(not one.series for one in tuning_families(samples.snapshot()))
+    numbers = [value for one in found.values() for _, values in one.series for value in values]
+    assert not any(isinstance(value, bool) for value in numbers)
 
 
 # the keys
