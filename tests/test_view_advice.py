@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, get_args
 
 import pytest
@@ -17,9 +18,12 @@ from pool_monitor.view import ASCII, LIVE, UNICODE, Freshness, listing, overview
 from pool_monitor.view import advice_words as words
 from pool_monitor.view.advice_page import advice_rows, selected_advice
 from pool_monitor.view.notices import notices
+from pool_monitor.view.period_report import markdown
+from pool_monitor.view.period_report import text as period_text
 from tests.helpers import advice_samples, golden, samples
 from tests.helpers.advice_samples import NOW, WAIT, recommendation, trial
 from tests.test_view_overview import assert_fits, nasty_text, sizes
+from tests.test_view_period_report import report as period_report
 
 KEYS = "Enter why  A approve  R reject  B undo  D dismiss"
 
@@ -194,6 +198,22 @@ def test_the_report_has_advice_and_changes() -> None:
     shown = flat(report(several(), width=120))
     assert "ADVICE: tuner recommend, policy balanced; 1 change waits for approval; 1 on trial" in shown
     assert "ADVICE" not in report(samples.snapshot())
+
+
+def test_the_report_on_a_period_has_what_is_recommended_and_what_was_changed() -> None:
+    found = replace(
+        period_report(),
+        recommendations=advice_samples.recommendations()[:2],
+        changes=advice_samples.trials(),
+    )
+    shown = flat(period_text(found, width=200, zone=UTC))
+    assert "advice and tuning" in shown
+    assert "overloaded of pool text (score 71): 95% of the calls waited for up to 480ms" in shown
+    assert "in that time: 3 changes of settings" in shown
+    assert "| text | size 6 > 4 | rolled back | policy | tuner | p95 wait rose to 310ms |" in markdown(found).replace(
+        "\\>", ">"
+    )
+    assert "advice and tuning" not in period_text(period_report(), width=100, zone=UTC)
 
 
 def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> None:
