@@ -274,6 +274,24 @@ async def test_a_tuner_that_is_off_can_be_switched_on_while_the_service_runs():
         assert view.mode == "recommend"
 
 
+async def test_a_policy_that_cannot_be_made_is_refused_when_the_monitor_is_entered():
+    with pytest.raises(ConfigError, match="nowhere cannot be imported"):
+        async with entered(configured(policy="nowhere:Steps")):
+            pass
+
+
+async def test_a_defect_of_the_tuner_costs_its_own_part_of_the_snapshot_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async with entered() as (_, monitor):
+        monkeypatch.setattr(monitor.tuner, "view", lambda: 1 / 0)
+        monkeypatch.setattr(monitor.advisor, "recommendations", lambda: 1 / 0)
+        snapshot = monitor.snapshot()
+        assert (snapshot.tuning, snapshot.recommendations, list(snapshot.pools)) == (None, (), ["text"])
+        assert "a Snapshot has a gap" in caplog.text
+        monkeypatch.undo()
+
+
 async def test_what_was_decided_survives_a_restart(tmp_path: Path):
     async with entered(configured(tmp_path)) as (_, monitor):
         made = monitor.tuner.propose("text", "size", 3, author="anna")
