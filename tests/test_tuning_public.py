@@ -251,6 +251,33 @@ async def test_what_is_on_trial_is_undone_when_the_monitor_is_left(tmp_path: Pat
             assert (undone.state, pool.size) == ("rolled_back", 2)
 
 
+@pytest.mark.usefixtures("found")
+async def test_a_monitor_that_is_entered_again_goes_on_with_what_it_knows():
+    async with InlinePool(Target, name="text", size=2, min_size=1, max_size=4) as pool:
+        monitor = Monitor(pool, config=configured())
+        async with monitor:
+            for _ in range(3):
+                await monitor.advisor.advise()
+            await monitor.tuner.step()
+            made = monitor.tuner.propose("text", "size", 3)
+        known = monitor.advisor.recommendations()
+        assert len(known) == 1
+        async with monitor:
+            assert monitor.advisor.recommendations() == known
+            await monitor.tuner.step()
+            assert made in [one.id for one in monitor.tuner.pending()]
+            monitor.tuner.approve(made)
+            await monitor.tuner.settled()
+            assert pool.size == 3
+
+
+async def test_leaving_waits_for_a_pass_and_leaves_no_thread():
+    async with entered() as (_, monitor):
+        passing = asyncio.create_task(monitor.advisor.advise())
+        await asyncio.sleep(0)
+    await asyncio.wait_for(passing, 5)
+
+
 async def test_the_kill_switch_wins_over_every_mode(monkeypatch: pytest.MonkeyPatch):
     async with entered(configured(mode="auto")) as (pool, monitor):
         made = monitor.tuner.propose("text", "size", 3)
