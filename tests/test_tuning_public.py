@@ -26,6 +26,7 @@ from pool_monitor.events import ADVICE_TRANSITION, MONITOR_ACTION, TUNING_TRANSI
 from pool_monitor.service.client import Address, open_client
 from pool_monitor.snapshot import Change, Effect
 from pool_monitor.testing import InlinePool
+from pool_monitor.tuner.observation import Observation
 from tests.helpers.programs import runtime_dir
 
 __all__ = ["runtime_dir"]
@@ -35,6 +36,13 @@ pytestmark = pytest.mark.usefixtures("runtime_dir", "no_leaks")
 class Target:
     def work(self, value: int) -> int:
         return value
+
+
+class Three:
+    """A policy that wants three workers."""
+
+    def decide(self, observation: Observation) -> int:
+        return 3
 
 
 def configured(path: Path | None = None, **tuner: Any) -> MonitorConfig:
@@ -317,6 +325,20 @@ async def test_a_defect_of_the_tuner_costs_its_own_part_of_the_snapshot_alone(
         assert (snapshot.tuning, snapshot.recommendations, list(snapshot.pools)) == (None, (), ["text"])
         assert "a Snapshot has a gap" in caplog.text
         monkeypatch.undo()
+
+
+async def test_what_a_policy_decides_is_in_the_history_also_after_a_restart(tmp_path: Path):
+    one = InlinePool(Target, name="text", size=2, min_size=1, max_size=4)
+    config = configured(tmp_path, mode="auto", policy="tests.test_tuning_public:Three", season=False)
+    async with one as pool:
+        async with Monitor(pool, config=config) as monitor:
+            for _ in range(2):
+                await monitor.tuner.step()
+            assert pool.size == 3
+        async with Monitor(pool, config=config) as monitor:
+            await monitor.tuner.step()
+            [made] = monitor.tuner.history()
+            assert (made.state, made.origin, made.before, made.after) == ("set", "policy", 2.0, 3.0)
 
 
 async def test_what_was_decided_survives_a_restart(tmp_path: Path):

@@ -97,8 +97,13 @@ class Tuner:
         return () if self._core is None else tuple(self._core.pending())
 
     def history(self, limit: int = 100) -> tuple[TrialView, ...]:
-        """The latest changes, at most *limit*, the newest first. Those that wait for approval are in `pending`."""
-        return () if self._core is None or limit <= 0 else tuple(self._core.history())[:limit]
+        """The latest changes, at most *limit*, the newest first: trials, and, in the state ``set``, what the policy and
+        the schedule have decided. Those that wait for approval are in `pending`.
+        """
+        if self._core is None or limit <= 0:
+            return ()
+        made = [*self._core.history(), *self._core.decisions()]
+        return tuple(sorted(made, key=lambda one: -one.started_at)[:limit])
 
     def view(self) -> TuningView | None:
         """What a Snapshot shows; None: the tuner is off and was never on."""
