@@ -22,7 +22,7 @@ from pool_monitor.advisor.core import (
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.explaining import DISPROOFS
 from pool_monitor.advisor.journal import Journal
-from pool_monitor.advisor.lifecycle import LIFE, Stage
+from pool_monitor.advisor.lifecycle import LIFE, AdviceStage
 from pool_monitor.advisor.look import Look, look
 from pool_monitor.advisor.multiplicity import significant
 from pool_monitor.advisor.persistence import Persistence
@@ -362,7 +362,7 @@ def test_every_transition_of_any_passes_is_in_the_table(steps: list[tuple[set[tu
         for moved in passes.make(*(detection(p, f"worker {n}", change=change) for p, n in found), size=size):
             told = moved.recommendation
             assert stages.get(told.id, "") == moved.before
-            assert not moved.before or Stage(told.state) in LIFE.table[Stage(moved.before)].values()
+            assert not moved.before or AdviceStage(told.state) in LIFE.table[AdviceStage(moved.before)].values()
             stages[told.id] = told.state
         if dismissed and passes.core.recommendations():
             one = passes.core.recommendations()[0]
@@ -371,7 +371,7 @@ def test_every_transition_of_any_passes_is_in_the_table(steps: list[tuple[set[tu
 
 
 def test_all_stages_can_be_reached() -> None:
-    assert LIFE.reachable(Stage.NEW) == set(Stage)
+    assert LIFE.reachable(AdviceStage.NEW) == set(AdviceStage)
 
 
 def test_a_pass_finds_the_size_that_each_span_has_needed() -> None:

@@ -14,7 +14,7 @@ from pool_monitor import events, telemetry
 from pool_monitor.advisor.call_ring import CallRing
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
 from pool_monitor.advisor.journal import Journal
-from pool_monitor.advisor.names import OTHER
+from pool_monitor.advisor.numbering import OTHER
 from pool_monitor.clock import ManualClock
 from pool_monitor.events import CATALOGUE
 from pool_monitor.snapshot import PoolView

@@ -6,7 +6,7 @@ All times are monotonic seconds, on one clock. Columns are arrays of equal lengt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +172,7 @@ class Incident(NamedTuple):
     failures: int
 
 
-class History(NamedTuple):
+class PoolHistory(NamedTuple):
     """What is known of one pool, and of the host it runs on."""
 
     pool: str
@@ -205,6 +205,10 @@ class History(NamedTuple):
     """Above 1, a filter leaves out calls, and each in `calls` stands for so many: a replay is of no use. All counts are
     of all calls.
     """
+
+
+History: TypeAlias = PoolHistory
+"""The same, for patterns."""
 
 
 def service_bounds() -> Floats:

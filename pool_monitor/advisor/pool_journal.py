@@ -33,7 +33,7 @@ from pool_monitor.advisor.history import (
     WORKERS,
     Incident,
 )
-from pool_monitor.advisor.names import Names
+from pool_monitor.advisor.numbering import Numbering
 from pool_monitor.advisor.operation_journal import OperationJournal
 from pool_monitor.advisor.worker_journal import WorkerJournal
 from pool_monitor.snapshot import PoolView
@@ -95,7 +95,7 @@ class PoolJournal:
     def __init__(self, pool: str, wait_target: float | None = None) -> None:
         self.pool = pool
         self.buffer: list[Any] = []
-        self.operations, self.workers, self.errors = Names(OPERATIONS), Names(WORKERS), Names(ERRORS)
+        self.operations, self.workers, self.errors = Numbering(OPERATIONS), Numbering(WORKERS), Numbering(ERRORS)
         self.calls = CallRing()
         self.buckets = BucketRing(COUNTED, BUCKET_S, BUCKETS)
         self.spans = BucketRing(_SPAN_COLUMNS, SPAN_S, SPANS)
