@@ -15,6 +15,7 @@ from pool_monitor.advisor.call_ring import CallRing
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.advisor.numbering import OTHER
+from pool_monitor.advisor.pool_journal import BYTES
 from pool_monitor.clock import ManualClock
 from pool_monitor.events import CATALOGUE
 from pool_monitor.snapshot import PoolView
@@ -247,6 +248,22 @@ def test_names_beyond_the_limits_count_as_one(watched: Watched) -> None:
     assert len(history.workers) == WORKERS
     assert history.operations[-1] == history.workers[-1] == OTHER
     assert history.by_operation[OPERATIONS - 1].counts.sum() == 21
+
+
+def test_memory_is_bounded_whatever_the_names_and_the_time(watched: Watched) -> None:
+    for hour in range(6):
+        for number in range(OPERATIONS):
+            watched.ok(operation=f"work-{number}", worker=number)
+            about = {"pool": "text", "pool_instance": "one", "worker": f"text-{number}", "pid": 7}
+            events.RESOURCE_WORKER.event.emit({"rss": number + hour}, about)
+        watched.pass_time(1)
+        watched.clock.advance(3600)
+    pool = watched.journal.pools["text"]
+    for worker in range(8):
+        for sample in range(700):
+            pool.by_worker.sample(sample * 300.0, worker, 7, 1.0, None)
+    assert BYTES / 4 < pool.nbytes < BYTES < 14e6
+    assert len(watched.journal.history("text").by_worker[0].rss) == 648
 
 
 def test_numbers_that_are_nonsense_are_dropped_and_the_others_kept(watched: Watched) -> None:

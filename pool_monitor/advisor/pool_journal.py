@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.advisor import call_ring, operation_journal, worker_journal
 from pool_monitor.advisor.bucket_ring import BucketRing
 from pool_monitor.advisor.call_ring import CallRing
 from pool_monitor.advisor.history import (
@@ -72,6 +73,17 @@ COUNTED = (
 """The columns of the buckets of a pool. ``size`` to ``waiting`` are sums over ``ticks``."""
 _SPAN_COLUMNS = ("calls", "needed", "size", "busy", "ticks", "service_sum", "wall", "known")
 
+BYTES = (
+    call_ring.BYTES
+    + BUCKETS * (len(COUNTED) + 1) * 8
+    + SPANS * (len(_SPAN_COLUMNS) + 1) * 8
+    + operation_journal.BYTES
+    + worker_journal.BYTES
+    + FULL * 40
+    + 2 * INCIDENTS * 300
+)
+"""Most bytes of a `PoolJournal`: about 13 MB, with as many operations and workers as are told apart."""
+
 
 def code_of(operation: int, worker: int, outcome: int = OK, error: int = -1) -> int:
     """The code of a call in the buffer."""
@@ -88,8 +100,8 @@ class _Gauges(NamedTuple):
 
 
 class PoolJournal:
-    """The memory of one pool, of at most about 20 MB: `CALLS` calls (2 MB), 9 hours of buckets, 8 days of spans, and
-    the histories of operations and workers. It is used from one thread.
+    """The memory of one pool: `CALLS` calls (2 MB), 9 hours of buckets, 8 days of spans, and the histories of its
+    operations and workers. That is about 3 MB for a usual pool and at most `BYTES`. It is used from one thread.
     """
 
     def __init__(self, pool: str, wait_target: float | None = None) -> None:
