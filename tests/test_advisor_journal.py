@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +17,12 @@ from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.advisor.numbering import OTHER
 from pool_monitor.advisor.pool_journal import BYTES
-from pool_monitor.clock import ManualClock
+from pool_monitor.clock import ManualClock, SystemClock
+from pool_monitor.errors import PoolSaturated
 from pool_monitor.events import CATALOGUE
 from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observer import COLD_START_S, Observer
+from tests.helpers.support import ops_pool
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -343,3 +346,22 @@ def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> 
     seen = observer.observe(watched.view(), low=1, high=9)
     assert (seen.cold_start, seen.worker_memory) == (3.0, 50)
     assert seen.cpu_fraction == pytest.approx(0.5, rel=0.1)
+
+
+async def test_the_journal_agrees_with_a_real_pool() -> None:
+    async with ops_pool(size=2, queue_limit=20) as pool:
+        journal = Journal([pool.name], SystemClock(), journal_id="test-real")
+        journal.attach()
+        try:
+            journal.tick({pool.name: pool.status()})
+            results = await asyncio.gather(*(pool.run("echo", n) for n in range(60)), return_exceptions=True)
+            journal.tick({pool.name: pool.status()})
+            kept, calls = journal.pools[pool.name], journal.history(pool.name).calls
+        finally:
+            journal.detach()
+    refused = sum(isinstance(one, PoolSaturated) for one in results)
+    assert (kept.arrived, kept.refused) == (60, refused)
+    assert np.bincount(calls.outcome, minlength=6).tolist() == [60 - refused, 0, 0, 0, 0, refused]
+    served = ~np.isnan(calls.started)
+    assert (calls.arrived <= calls.ended).all()
+    assert (calls.started[served] <= calls.ended[served] + 1e-6).all()
