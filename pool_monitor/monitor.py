@@ -231,7 +231,7 @@ class Monitor:
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
             alerts=self.alerts.shown() if "alerts" in self.__dict__ else (),  # without them, nothing is imported
-            advice=self.advisor.recommendations() if "advisor" in self.__dict__ else (),
+            recommendations=self.advisor.recommendations() if "advisor" in self.__dict__ else (),
             tuning=self.tuner.view() if "tuner" in self.__dict__ else None,
         )
 

@@ -358,3 +358,18 @@ def test_busy_neighbours_that_harm_nobody_are_not_told() -> None:
 def test_own_load_is_no_neighbour() -> None:
     history = Work(rate=15, slow_operations={"work": (1.5, 1500.0)}).history()
     assert subjects(noisy_neighbour(with_rows(neighbours(history, 1.5, 1.0), own_cpus=ramp(history, 1.5, 7.8)))) == []
+
+
+def test_workers_that_were_retired_are_no_measure_of_the_others() -> None:
+    history = Work(rate=12, size=4, operations={"work": (1.0, 0.25, 1.0)}).history()
+    gone = {slot: history.by_worker[0]._replace(since=None, at=np.zeros(1)) for slot in range(4, 10)}
+    more = history._replace(
+        by_worker={**history.by_worker, **gone}, workers=tuple(f"text-{slot}" for slot in range(10))
+    )
+    assert subjects(imbalance(more)) == []
+
+
+def test_slow_worker_is_found_though_the_pool_was_there_before_the_history() -> None:
+    history = Work(rate=15, operations=MIX, slow_workers={2: 3.0}).history()
+    unknown = {slot: worker._replace(since=None, at=np.zeros(1)) for slot, worker in history.by_worker.items()}
+    assert subjects(imbalance(history._replace(by_worker=unknown))) == ["worker text-2"]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.advisor import queueing
@@ -63,6 +63,7 @@ def test_no_load_needs_one_server_and_no_wait() -> None:
     assert queueing.wait_percentile(3, 0.0, 0.1) == 0.0
 
 
+@settings(max_examples=40)
 @given(
     load=st.floats(0.01, 300),
     target=st.floats(0.0, 3.0),
@@ -83,10 +84,10 @@ def test_the_size_is_the_smallest_that_meets_the_target(
 def test_the_wait_of_simulated_queues_is_that_of_erlang(servers: int) -> None:
     draw = np.random.default_rng(servers)
     load, service = 0.8 * servers, 0.1
-    arrivals = np.cumsum(draw.exponential(service / load, 40_000))
-    waits = replay(arrivals, draw.exponential(service, 40_000), servers)
+    arrivals = np.cumsum(draw.exponential(service / load, 20_000))
+    waits = replay(arrivals, draw.exponential(service, 20_000), servers)
     assert waits.mean() == pytest.approx(queueing.wait_mean(servers, load, service), rel=0.25)
-    assert np.mean(waits > 0) == pytest.approx(queueing.erlang_c(servers, load), rel=0.05)
+    assert np.mean(waits > 0) == pytest.approx(queueing.erlang_c(servers, load), rel=0.1)
     assert np.quantile(waits, 0.95) == pytest.approx(queueing.wait_percentile(servers, load, service), rel=0.2)
 
 
@@ -94,8 +95,8 @@ def test_the_wait_of_simulated_queues_is_that_of_erlang(servers: int) -> None:
 def test_kingman_describes_one_server_with_any_service_times(cv2: float) -> None:
     draw = np.random.default_rng(7)
     spread = math.log(1 + cv2)
-    services = draw.lognormal(math.log(0.1) - spread / 2, math.sqrt(spread), 60_000)
-    waits = replay(np.cumsum(draw.exponential(0.1 / 0.7, 60_000)), services, 1)
+    services = draw.lognormal(math.log(0.1) - spread / 2, math.sqrt(spread), 40_000)
+    waits = replay(np.cumsum(draw.exponential(0.1 / 0.7, 40_000)), services, 1)
     assert waits.mean() == pytest.approx(queueing.kingman(0.7, 0.1, queueing.variability(1, cv2)), rel=0.2)
 
 
@@ -103,8 +104,8 @@ def test_kingman_describes_one_server_with_any_service_times(cv2: float) -> None
 def test_allen_and_cunneen_come_near_to_simulated_queues(mean: float, cv2: float, rel: float) -> None:
     draw = np.random.default_rng(5)
     spread = math.log(1 + cv2)
-    services = draw.lognormal(math.log(mean) - spread / 2, math.sqrt(spread), 80_000)
-    waits = replay(np.cumsum(draw.exponential(mean / 8, 80_000)), services, 10)
+    services = draw.lognormal(math.log(mean) - spread / 2, math.sqrt(spread), 40_000)
+    waits = replay(np.cumsum(draw.exponential(mean / 8, 40_000)), services, 10)
     factor = queueing.variability(1, cv2)
     assert waits.mean() == pytest.approx(queueing.wait_mean(10, 8.0, mean, factor), rel=rel)
     assert np.quantile(waits, 0.95) == pytest.approx(queueing.wait_percentile(10, 8.0, mean, 0.95, factor), rel=rel)

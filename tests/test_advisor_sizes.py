@@ -59,9 +59,11 @@ def test_a_pool_that_is_too_small_is_told_with_the_size_that_is_enough() -> None
     assert found.samples >= found.samples_min
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_what_was_predicted_comes_true_at_the_size_that_is_proposed() -> None:
     held = 0
-    for seed in range(3):
+    for seed in range(6):
         arrivals, services = _steady(seed, seconds=1_500)
         before = arrivals < 750
         found = _found(overloaded, _pool((arrivals[before], services[before]), 8))
@@ -70,7 +72,7 @@ def test_what_was_predicted_comes_true_at_the_size_that_is_proposed() -> None:
         assert found.effect is not None
         real = np.quantile(replay(arrivals[~before], services[~before], int(found.change.proposed)), 0.95)
         held += found.effect.low <= real <= found.effect.high
-    assert held >= 2
+    assert held >= 5
 
 
 def test_memory_processors_and_the_range_bound_the_size_that_is_proposed() -> None:
@@ -158,7 +160,7 @@ def test_the_waits_of_the_traps_are_real() -> None:
 
 def _days(days: float, size: int = 10, peak: float = 3, **more: Any) -> Played:
     """Days whose size needed goes up to *peak* each day, and an hour of calls at its end."""
-    case = played(*poisson(6, 4, 0.1, 3_600), size)
+    case = played(*poisson(6, 2, 0.1, 3_600), size)
     rows = round(days * 144)
     at = np.arange(rows) * SPAN_S
     needed = np.ceil(1 + (peak - 1) * (0.5 + 0.5 * np.sin(at / 86_400 * 2 * math.pi)))
@@ -235,7 +237,7 @@ def test_a_pool_that_is_sized_by_its_load_has_a_floor_that_is_too_high() -> None
 
 def _shared(size: int, cpus: float, rate: float, *, fraction: float = 1.0, known: bool = True, seed: int = 7) -> Played:
     """A pool whose workers share processors, in bursts."""
-    arrivals, services = poisson(seed, rate, 0.1, 900, bursts=True)
+    arrivals, services = poisson(seed, rate, 0.1, 640, bursts=True)
     starts, took = crowded(arrivals, services, size, cpus, fraction)
     case = played(arrivals, took, size, waits=starts - arrivals)
     if not known:
@@ -265,7 +267,7 @@ def test_workers_that_compute_half_of_the_time_may_be_twice_as_many() -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(lambda: _shared(16, 20, 80), id="processors for all"),
+        pytest.param(lambda: _shared(16, 20, 40), id="processors for all"),
         pytest.param(lambda: _shared(16, 4, 15), id="hardly ever more at work than processors"),
         pytest.param(lambda: _shared(16, 4, 34).with_(throttled_ratio=0.3), id="throttled"),
         pytest.param(

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from pool_monitor import PayloadError, Pool, WorkerDied, telemetry
+from pool_monitor.advisor.core import playbook_of
+from pool_monitor.snapshot import Pattern
 from tests.helpers.support import eventually, ops_pool
 from tests.helpers.transports import started
 from tests.targets import values
@@ -78,6 +80,13 @@ def test_every_relative_link_in_the_docs_leads_somewhere(document: Path, generat
         assert there.exists(), link
         if anchor:
             assert anchor in [heading[2] for heading in generate.headings(there.read_text())], link
+
+
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_every_pattern_of_advice_has_the_section_of_the_playbook_that_it_names(pattern: Pattern, generate: ModuleType):
+    name, _, anchor = playbook_of(pattern).partition("#")
+    section = next(heading for heading in generate.headings((ROOT / name).read_text()) if heading[2] == anchor)
+    assert section[1] == f"Advice: {pattern.replace('_', ' ')}"
 
 
 def test_anchors_are_those_that_github_makes_of_headings(generate: ModuleType):

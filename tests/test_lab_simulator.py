@@ -246,9 +246,9 @@ def test_growing_keeps_workers_that_were_to_end() -> None:
     for number in range(6):
         simulator.pool.arrive(number, 0.0)
     simulator.pool.resize(2)
-    assert simulator.pool.view().draining == 4
+    assert sum(worker.retiring for worker in simulator.pool.workers) == 4
     simulator.pool.resize(5)
-    assert (simulator.pool.view().draining, simulator.pool.starting) == (1, 0)
+    assert (sum(worker.retiring for worker in simulator.pool.workers), simulator.pool.starting) == (1, 0)
 
 
 def test_a_size_outside_the_range_is_counted_and_clipped() -> None:

@@ -100,7 +100,8 @@ def by_pattern(verdicts: Sequence[Verdict]) -> Table:
     rows = []
     for pattern in (*get_args(Pattern), None):
         expected, missed, false, precision, recall = scores(verdicts, pattern)
-        rows.append([pattern or "total", str(expected), str(missed), str(false), f"{precision:.3f}", f"{recall:.3f}"])
+        shares = f"{precision:.3f}" if expected - missed + false else "-", f"{recall:.3f}" if expected else "-"
+        rows.append([pattern or "total", str(expected), str(missed), str(false), *shares])
     healthy = [one for one in verdicts if not one.expected]
     silent = sum(not one.found for one in healthy)
     about = f"{len(verdicts)} runs. Nothing was found in {silent} of the {len(healthy)} runs without a label."
@@ -114,8 +115,7 @@ def _mistakes(verdicts: Sequence[Verdict]) -> Iterator[str]:
             for one in getattr(verdict, word):
                 found.setdefault((verdict.scenario, word, one), []).append(verdict.seed)
     for (scenario, word, one), seeds in list(found.items())[:_LISTED]:
-        print_seeds = ",".join(map(str, seeds))
-        yield f"{word:6} {scenario}: {one.pattern} {one.subject} (seeds {print_seeds})"
+        yield f"{word:6} {scenario}: {one.pattern} {one.subject} (seeds {','.join(map(str, seeds))})"
     if len(found) > _LISTED:
         yield f"and {len(found) - _LISTED} more"
 

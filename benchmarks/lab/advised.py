@@ -8,6 +8,7 @@ from typing import NamedTuple
 from benchmarks.lab.scenario import EVERYTHING, Label, Scenario
 from benchmarks.lab.simulator import Simulator, Watch
 from pool_monitor.advisor.core import AdvisorCore
+from pool_monitor.snapshot.advice import Pattern
 
 
 class Subject(NamedTuple):
@@ -22,7 +23,7 @@ class AdviceDriver:
 
     def __init__(self) -> None:
         self.opened: set[Subject] = set()
-        self.failures: dict[str, str] = {}
+        self.failures: dict[Pattern, str] = {}
         """Patterns that have raised, and what."""
 
     def begin(self, simulator: Simulator) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.lab.faults import active_of
-from benchmarks.lab.scenario import EVERYTHING, Leak, Neighbour, Rss, Throttle
+from benchmarks.lab.scenario import EVERYTHING, BlockLoop, Leak, Neighbour, Rss, Throttle
 from benchmarks.lab.simulated_pool import BUSY, GONE, NS, SimulatedWorker
 from benchmarks.lab.traffic import seeded
 from pool_monitor import events
@@ -21,7 +21,7 @@ from pool_monitor.telemetry import FAILURES
 if TYPE_CHECKING:
     from benchmarks.lab.simulator import Simulator
 
-SAMPLE_S, LAG_S = 10.0, 0.1
+SAMPLE_S = 10.0
 MONITOR = {"monitor": "laboratory"}
 _BLOCK_S = 0.1
 """A block of the loop from this length on is told while it lasts."""
@@ -52,7 +52,7 @@ class _Memory:
 
 
 class Host:
-    """Samples everything every 10 s, and the lag of the loop each 0.1 s (emitted second by second)."""
+    """Samples everything every 10 s, and the lag of the loop each 0.1 s; each second where nothing ever blocks it."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator, self._scenario = simulator, simulator.scenario
@@ -62,6 +62,7 @@ class Host:
         self._sampled = 0.0
         self._blocks: list[tuple[float, float]] = []
         self._lagged = 0.0
+        self._lag_s = 0.1 if any(isinstance(one, BlockLoop) for one in self._scenario.faults) else 1.0
         self._crowded = self._looked = 0
         scenario = self._scenario
         bounds = [bound for bound in (scenario.cores, scenario.cpu_quota) if bound is not None]
@@ -103,10 +104,10 @@ class Host:
 
     def _lags(self, now: float) -> None:
         """Emit the lag of each callback that was sent since the last time and has run by now."""
-        count = math.floor((now - self._lagged) / LAG_S + 0.5)
+        count = math.floor((now - self._lagged) / self._lag_s + 0.5)
         lags = self._rng.exponential(_USUAL_LAG_S, count)
-        sent = self._lagged + LAG_S * np.arange(count)
-        self._lagged += LAG_S * count
+        sent = self._lagged + self._lag_s * np.arange(count)
+        self._lagged += self._lag_s * count
         for begin, end in self._blocks:
             lags += np.where((sent >= begin) & (sent < end), end - sent, 0.0)
         durations = (lags * NS).astype(np.int64).tolist()

@@ -490,16 +490,15 @@ class SimulatedPool:
         return emit.call_metadata(self.identity, operation, call.id + 1, worker=None if worker is None else worker.id)
 
     def view(self) -> PoolView:
-        """The gauges now, as `Pool.status` returns them."""
-        retiring = sum(worker.retiring for worker in self.workers) if self._processes > self.size else 0
+        """The gauges now, as `Pool.status` returns them: a worker that ends after its call is busy until then."""
         return PoolView(
             name=self.identity.name,
             state="running",
             size=self.size,
-            busy=self.busy - retiring,
+            busy=self.busy,
             idle=len(self.idle),
             starting=self.starting,
-            draining=retiring,
+            draining=0,
             dead=0,
             waiting=self.waiting,
             queue_limit=self.scenario.queue_limit,

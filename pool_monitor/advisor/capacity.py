@@ -7,7 +7,7 @@ import numpy as np
 from pool_monitor.advisor.history import BUCKET_S, History
 
 _UNCROWDED = 0.75
-_BUSY = 0.5
+_BUSY = 1.0
 _ROWS = 6
 
 
@@ -20,8 +20,8 @@ def worker_memory(history: History) -> float | None:
 def cpu_fraction(history: History) -> float | None:
     """Return the processor-seconds that a worker uses in a second in which it is busy; None: not known.
 
-    Measured while the processors are not crowded (at most three quarters are in use): workers that wait for a processor
-    seem to need less. At least a minute of such times.
+    Measured while the processors are not crowded (at most three quarters are in use), in at least a minute of such
+    times. Workers that wait for a processor seem to need less, even for moments: so it is a high percentile.
     """
     found = history.buckets
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -30,4 +30,4 @@ def cpu_fraction(history: History) -> float | None:
         used = alone & (found.busy >= _BUSY) & ~np.isnan(found.cpu)
     if int(np.count_nonzero(used)) < _ROWS:
         return None
-    return float(found.cpu[used].sum() / (BUCKET_S * found.busy[used].sum()))
+    return float(np.quantile(found.cpu[used] / (BUCKET_S * found.busy[used]), 0.9))

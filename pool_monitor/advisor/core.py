@@ -340,8 +340,13 @@ def _told(
         state=stage.value,
         opened_at=opened_at,
         updated_at=wall,
-        playbook=f"docs/OPERATIONS_PLAYBOOK.md#advice-{key.pattern.replace('_', '-')}",
+        playbook=playbook_of(key.pattern),
     )
+
+
+def playbook_of(pattern: Pattern) -> str:
+    """The section of the playbook about *pattern*."""
+    return f"docs/OPERATIONS_PLAYBOOK.md#advice-{pattern.replace('_', '-')}"
 
 
 def _clean(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, History, Ints
+from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, History, Ints, WorkerHistory
 from pool_monitor.advisor.statistics import Estimate
 
 SETTLED = 4.0
@@ -94,6 +94,16 @@ def latest(buckets: Buckets, now: float, seconds: float) -> Buckets:
     """Return the rows of the last *seconds*."""
     first = int(np.searchsorted(buckets.at, now - seconds))
     return Buckets(*(column[first:] for column in buckets))
+
+
+def ready_since(worker: WorkerHistory) -> float | None:
+    """Return when the process of a slot became ready, or was first seen if that was before the history; None: there is
+    no process that has done anything.
+    """
+    if worker.since is not None:
+        return worker.since
+    seen = [float(column[0]) for column in (worker.at, worker.rss_at) if len(column)]
+    return min(seen, default=None)
 
 
 def rows(buckets: Buckets, mask: Mask) -> Buckets:

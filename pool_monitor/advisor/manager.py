@@ -123,9 +123,11 @@ class Advisor:
                 await asyncio.sleep(0)
             seen, spent_s = await self._thread.run(partial(_looked, histories))
             self._context.spent(spent_s)
+            began = time.thread_time()
             for pool, needed in seen.needed.items():
                 journal.note_needed(pool, needed)
             changed = core.take(seen)
+            self._context.spent(time.thread_time() - began)
             self._note_failures({str(pattern): why for pattern, why in seen.failures.items()})
             self._tell(changed)
             await self._store()

@@ -45,7 +45,7 @@ class AdvisorPart:
         return self._advisor.held_bytes
 
     def view(self) -> None:
-        """Nothing: `Snapshot.advice` has what there is to see."""
+        """Nothing: `Snapshot.recommendations` has what there is to see."""
 
     def tick(self) -> None:
         """Take the gauges of the pools into the history. Raise when the task has ended."""

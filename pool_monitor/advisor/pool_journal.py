@@ -45,7 +45,7 @@ RECORD = 5
 BUFFER = 1024
 """Most calls in the buffer. Counting them takes about half a millisecond."""
 FULL = BUFFER * RECORD
-FEW, FOLD_S = 64 * RECORD, 5.0
+FEW, FOLD_S = 64 * RECORD, 10.0
 """Numbers in the buffer that are counted within a second, and after how many seconds fewer are."""
 OUTCOMES = {
     "ok": OK,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pool_monitor.advisor.history import TIMEOUT, Buckets, Floats, History, Ints
+from pool_monitor.advisor.history import REJECTED, TIMEOUT, Buckets, Floats, History, Ints
 from pool_monitor.advisor.statistics import Estimate, blocks_of, drawn_quantiles
 
 FIDELITY = 0.8
@@ -99,6 +99,7 @@ class Outlook(NamedTuple):
     over: float
     """The share of calls that wait longer than the target."""
     utilization: float
+    """By the utilisation law. Above 1: the load is more than the size can do."""
     worker_hours: float
     """Of one day at this size."""
 
@@ -136,7 +137,7 @@ class CallTrace(NamedTuple):
     outcome: Ints
     size: int
     patience: float = math.inf
-    """Seconds after which calls gave up; inf: none did."""
+    """Seconds after which calls give up or are refused; inf: none was."""
     counted: int = 0
     """The calls before this one only fill the queue."""
 
@@ -152,15 +153,15 @@ def trace_of(history: History, since: float | None = None) -> CallTrace | None:
     """Return the calls of *history* that arrived since the size is what it is; None: too few, or not all are there.
     Those that arrived before *since* are not counted.
 
-    A call that gave up in the queue needs a worker too: its service time is drawn from those of the others, always the
-    same way. `CallTrace.patience` is the time after which calls were seen to give up.
+    A call that gave up in the queue, or was refused, would have needed a worker too: its service time is drawn from
+    those of the others, always the same way. It counts as having waited as long as any call did, `CallTrace.patience`.
     """
     calls, stable = history.calls, _unchanged(history.buckets)
     if stable is None or not len(calls.arrived) or history.one_in > 1:
         return None
     began, size = stable
     served = ~np.isnan(calls.started)
-    gave_up = ~served & (calls.outcome == TIMEOUT)
+    gave_up = ~served & ((calls.outcome == TIMEOUT) | (calls.outcome == REJECTED))
     order = np.flatnonzero((served | gave_up) & (calls.arrived >= began))
     order = order[np.argsort(calls.arrived[order], kind="stable")]
     arrived, lost = calls.arrived[order], gave_up[order]
@@ -173,7 +174,7 @@ def trace_of(history: History, since: float | None = None) -> CallTrace | None:
         return None
     patience = math.inf
     if lost.any():
-        patience = float(np.quantile(waited[lost], 0.5))
+        patience = waited[lost] = float(waited.max())
         services[lost] = np.random.default_rng(1).choice(services[~lost], size=int(lost.sum()))
     about = np.maximum(waited, 0.0), calls.worker[order], calls.outcome[order]
     return CallTrace(arrived, services, *about, size, patience, counted)

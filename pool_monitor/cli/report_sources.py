@@ -101,7 +101,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
             error_groups={name: pool.error_groups for name, pool in latest.pools.items() if pool.error_groups},
             figures=figures,
             transitions=changes,
-            recommendations=latest.advice,
+            recommendations=latest.recommendations,
             changes=tuned,
             alerts=latest.alerts if latest.monitor.alerts is not None else None,
             receivers=latest.monitor.alerts.receivers if latest.monitor.alerts is not None else (),

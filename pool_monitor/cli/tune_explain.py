@@ -11,6 +11,7 @@ from pool_monitor.cli.output import print_text
 from pool_monitor.cli.tune_options import ID_ARGUMENT, only, print_value, recommendation_name, trials_of
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.view import advice_words
+from pool_monitor.view.text import clean
 
 
 @click.command("explain")
@@ -26,7 +27,7 @@ def command(name: str, address: str | None, as_json: bool) -> None:
     if as_json:
         print_value({"id": found, "text": text})
     else:
-        print_text(f"{text.rstrip()}\n")
+        print_text("".join(f"{clean(line)}\n" for line in text.rstrip().splitlines()))
 
 
 async def _explained(address: str | None, prefix: str) -> tuple[str, str]:

@@ -38,7 +38,7 @@ def tuning_families(snapshot: Snapshot) -> Iterator[Family]:
     """Every metric of advice and tuning, also metrics that have no series now. There are at most as many series as
     patterns and pools.
     """
-    found = Counter(one.pattern for one in snapshot.advice)
+    found = Counter(one.pattern for one in snapshot.recommendations)
     yield family_of(
         "advice_open",
         "Recommendations that are open, by pattern.",

@@ -35,7 +35,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """The machine, the process, its event loop, and GPUs."""
     alerts: tuple[AlertView, ...] = ()
     """The alerts that are pending, firing or recovering, and those resolved of late: firing first, the worst first."""
-    advice: tuple[Recommendation, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
     """What the advisor recommends, the most urgent first."""
     tuning: TuningView | None = None
     """What the tuner does; None: it is off and has never been asked."""

@@ -203,6 +203,12 @@ class TunerCore:
         self._memory.freezes.thaw()
         self._memory.save()
 
+    def leave(self, reason: str) -> None:
+        """Undo what is on trial, because nobody watches it from now on."""
+        for trial in list(self._memory.book):
+            if trial.stage in (Stage.APPLYING, Stage.VALIDATING):
+                self._runner.undo(trial, reason)
+
     def explain(self, name: str) -> str:
         """Everything that is known of the trial *name*, as lines of text. Raises UnknownName."""
         return explained(self._memory.book.find(name), self._memory.now, self._memory.wall)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 KILL_SWITCH = "POOL_MONITOR_TUNER"
 """The environment variable that switches the tuner off with the value ``off``, whatever its mode."""
+SHOWN = 20
+"""Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
 _VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
@@ -100,7 +102,10 @@ class Tuner:
     def view(self) -> TuningView | None:
         """What a Snapshot shows; None: the tuner is off and was never on."""
         if self._core is not None:
-            return replace(self._core.view(), verdicts=dict(self._verdicts))
+            view = self._core.view()
+            running = tuple(one for one in view.trials if one.state not in _VERDICTS)
+            over = tuple(one for one in view.trials if one.state in _VERDICTS)
+            return replace(view, trials=(*running, *over[:SHOWN]), verdicts=dict(self._verdicts))
         if self.mode == "off":
             return None
         return TuningView(mode=self.mode, policy=self._config.tuner.policy)
@@ -285,13 +290,16 @@ class Tuner:
         self._driver = TunerDriver(core, self._commit, context.tunables)
 
     async def close(self) -> None:
-        """End. What is on trial is left as it is, and undone when the tuner begins again."""
-        if self._driver is None:
+        """End. What is on trial is undone: nobody watches it from now on."""
+        if self._driver is None or self._core is None:
             return
         telemetry.detach(self._handler)
         self._context.advisor().unwatch()
         try:
             await self.settled()
+            async with self._turn:
+                self._core.leave("the monitor is left")
+                await self._driver.settle()
         finally:
             self._driver = None
             keeper, self._keeper = self._keeper, None
@@ -306,7 +314,7 @@ class Tuner:
     @property
     def held_bytes(self) -> int:
         """Memory of the trials and of the policies, in bytes."""
-        return int(getattr(self._core, "held_bytes", 0))
+        return 0 if self._core is None else self._core.held_bytes
 
 
 def is_killed() -> bool:

@@ -48,7 +48,7 @@ def advice_rows(snapshot: Snapshot) -> list[AdviceRow]:
     over = [one for one in trials if one.state not in words.RUNNING]
     return [
         *(AdviceRow(trial=one) for one in (*pending, *running)),
-        *(AdviceRow(found=one) for one in sorted(snapshot.advice, key=lambda one: -one.score)),
+        *(AdviceRow(found=one) for one in sorted(snapshot.recommendations, key=lambda one: -one.score)),
         *(AdviceRow(trial=one) for one in over),
     ]
 

@@ -84,7 +84,7 @@ def _alerts(snapshot: Snapshot, width: int) -> list[Line]:
 def _advice(snapshot: Snapshot, width: int) -> list[Line]:
     """Return what the tuner does, and what is recommended. Empty where there is nothing of either."""
     tuning = snapshot.tuning
-    if not snapshot.advice and (tuning is None or not (tuning.pending or tuning.trials)):
+    if not snapshot.recommendations and (tuning is None or not (tuning.pending or tuning.trials)):
         return []
     lines = [[], *_lines(f"ADVICE: {advice_words.tuner_words(tuning, snapshot.taken_at)}")]
     rows = advice_rows(snapshot)

@@ -101,4 +101,4 @@ def tuning(**changes: Any) -> TuningView:
 
 def snapshot(*found: Recommendation, **changes: Any) -> Snapshot:
     """Return a Snapshot with the recommendations *found*, and the tuner with *changes*."""
-    return replace(samples.snapshot(), advice=found, tuning=tuning(**changes))
+    return replace(samples.snapshot(), recommendations=found, tuning=tuning(**changes))

@@ -14,6 +14,7 @@ Young processes and workers that were not there all the time are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from pool_monitor.advisor.extracts import (
     Cohort,
     Mask,
     certain,
+    ready_since,
     say_seconds,
     served,
     settled_before,
@@ -36,9 +38,9 @@ from pool_monitor.snapshot.advice import Effect
 
 CALLS_MIN = 50
 """The fewest calls of a worker."""
-SLOWER = 1.25
+SLOWER = 1.35
 """How many times longer the calls of a slow worker take, at least; with a lower bound of `SLOWER_LOW`."""
-SLOWER_LOW = 1.1
+SLOWER_LOW = 1.2
 BUSIER = 1.5
 """How many times busier than the median of the others a crowded worker is, at least."""
 STRETCHES_S = (900.0, 3600.0, 9 * 3600.0)
@@ -70,20 +72,16 @@ def imbalance(history: History) -> Iterator[Detection]:
 def _part(history: History) -> _Part | None:
     calls = served(history.calls)
     before = settled_before(calls, history.now)
+    since = {nth: ready for nth, worker in history.by_worker.items() if (ready := ready_since(worker)) is not None}
+    old = {nth: ready for nth, ready in since.items() if _ready(ready, history) <= before}
+    if len(old) < 2:
+        return None
+    workers, oldest = sorted(old), max(_ready(ready, history) for ready in old.values())
     for seconds in STRETCHES_S:
-        start = max(history.now - seconds, history.since)
-        workers = [
-            nth
-            for nth, worker in history.by_worker.items()
-            if worker.since is not None and worker.since + YOUNG_S <= history.now
-        ]
-        if len(workers) < 2:
-            return None
-        oldest = max(worker.since or 0.0 for nth, worker in history.by_worker.items() if nth in workers)
-        chosen = calls.between(max(start, _ready(oldest, history)), before)
+        chosen = calls.between(max(history.now - seconds, oldest), before)
         chosen = chosen.where(np.isin(chosen.worker, workers))
-        counts = np.bincount(chosen.worker, minlength=max(workers) + 1)[workers] if chosen.total else np.zeros(1)
-        if np.median(counts) >= CALLS_MIN and chosen.total:
+        counts = np.bincount(chosen.worker, minlength=workers[-1] + 1)[workers]
+        if np.median(counts) >= CALLS_MIN:
             return _Part(chosen, workers, before - float(chosen.started.min()))
     return None
 
@@ -176,7 +174,10 @@ def _slow_detection(history: History, part: _Part, worker: int, ratio: Estimate,
 
 
 def _crowded(history: History, part: _Part) -> Iterator[Detection]:
-    calls, workers = part.calls, part.workers
+    calls = part.calls.between(_resized(history), math.inf)
+    workers = [nth for nth in part.workers if history.by_worker[nth].since is not None or (calls.worker == nth).any()]
+    if calls.total < CALLS_MIN * len(workers) or len(workers) < 2:
+        return
     busy = {worker: float(calls.service[calls.worker == worker].sum()) for worker in workers}
     for worker in workers:
         others = [busy[other] for other in workers if other != worker]
@@ -217,6 +218,14 @@ def _crowded(history: History, part: _Part) -> Iterator[Detection]:
             effect=_spread(calls, wait, elsewhere, share),
             check_first="whether the calls need what this worker holds: then rather make more workers hold it",
         )
+
+
+def _resized(history: History) -> float:
+    """When the pool got its size: before that, the work of a worker that has gone would count as too little."""
+    buckets = history.buckets
+    sizes = np.nan_to_num(buckets.size, nan=-1.0)
+    changes = np.flatnonzero(np.abs(np.diff(sizes)) > 1e-6)
+    return float(buckets.at[changes[-1] + 1]) if len(changes) else -math.inf
 
 
 def _waits_more(calls: Cohort, own: Mask) -> tuple[float, float] | None:

@@ -54,7 +54,7 @@ def leak(history: History) -> Iterator[Detection]:
     judged: dict[int, _Growth | None] = {}
     leaning: list[int] = []
     for nth, worker in sorted(history.by_worker.items()):
-        if worker.since is None or not len(worker.rss):
+        if not len(worker.rss):
             continue
         found = _leak_of(worker)
         if found is None and _minima(worker, STEPS_S[0], WARM_S) is None:
@@ -118,7 +118,7 @@ def warm_up(worker: WorkerHistory) -> float:
     """Return the time constant of the warm-up that *worker* shows, in seconds; 0: it shows none. After three of them
     at least half of the time is left.
     """
-    began = worker.since if worker.since is not None else 0.0
+    began = worker.since if worker.since is not None else float(worker.rss_at[0])
     alive = worker.rss_at >= began
     if np.count_nonzero(alive) < SMALLEST:
         return 0.0

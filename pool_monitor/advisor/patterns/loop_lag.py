@@ -70,7 +70,8 @@ def _measured(recent: Buckets, limit: float) -> tuple[int, float, float]:
     lags = np.nan_to_num(recent.lag_p99)
     blocked = np.nan_to_num(recent.blocked)
     over = (lags > limit) | (blocked > limit)
-    lag = float(np.median(np.maximum(lags, np.minimum(blocked, BUCKET_S))[over])) if over.any() else 0.0
+    longest = np.where(lags > limit, lags, np.minimum(blocked, BUCKET_S))
+    lag = float(np.median(longest[over])) if over.any() else 0.0
     return int(over.sum()), lag, float(blocked.sum()) / max(len(recent.at) * BUCKET_S, 1.0)
 
 

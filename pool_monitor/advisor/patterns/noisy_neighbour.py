@@ -23,7 +23,7 @@ STRETCH_S = 300.0
 ROWS_MIN = 6
 OTHERS_SHARE = 0.2
 """Of the processors of the host, that others use at least."""
-FULL_RATIO, PRESSURE_RATIO, PRESSURE_ALONE_RATIO = 0.8, 0.1, 0.2
+FULL_RATIO, PRESSURE_RATIO, PRESSURE_ALONE_RATIO = 0.7, 0.1, 0.2
 SLOWER = 1.1
 SAME_WORK = 1.15
 """The processor time of a call may grow by so much: caches are shared."""
