@@ -388,3 +388,20 @@ def test_a_pass_finds_the_size_that_each_span_has_needed() -> None:
     journal.note_needed("text", seen.needed["text"])
     assert journal.history("text").spans.needed.tolist() == [3.0]
     assert look([journal.history("text")], {}).needed == {"text": {}}
+
+
+def test_a_busy_pool_is_sampled_while_a_span_goes_on() -> None:
+    clock = ManualClock()
+    journal = Journal(["text"], clock, journal_id="busy", wait_target=0.5)
+    record = journal.bind("text", "work", "text-0")
+    for second in range(1300):
+        clock.advance(1)
+        for _ in range(0 if second < 1200 else 600):  # 50,000 calls are 83 s of them
+            record(int(0.01e9), 0, 1)
+        journal.tick({})
+    seen = look([journal.history("text")], {})
+    assert list(seen.needed["text"]) == [1200.0]
+    journal.note_needed("text", {1200.0: 40.0})
+    journal.note_needed("text", seen.needed["text"])
+    clock.advance(600)
+    assert journal.history("text").spans.needed.tolist()[-1] == 40.0

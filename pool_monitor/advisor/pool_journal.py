@@ -315,10 +315,10 @@ class PoolJournal:
             self.by_worker.ended(worker)
 
     def note_needed(self, at: float, needed: float) -> None:
-        """Keep the size that the span which began at *at* has needed, as a replay found."""
+        """Keep the size that the span which began at *at* has needed, as a replay found: the largest of several."""
         span = self.spans.row(self.spans.number(at + SPAN_S / 2))
         if span is not None:
-            span[1], span[7] = needed, 1.0
+            span[1], span[7] = max(span[1], needed), 1.0
 
     def columns(self, now: float) -> tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]:
         """The rows of 10 s that are over: their numbers and columns, with means instead of sums of gauges."""
