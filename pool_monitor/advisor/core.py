@@ -137,7 +137,7 @@ class AdvisorCore:
         kept: dict[Key, SignificantDetection] = {}
         for key, one in judged.items():
             near = [other for other in there if other != key and (_of_host(other) or other.pool == one.pool)]
-            if cause_of(key.pattern, (other.pattern for other in near)) is None:
+            if cause_of(key.pattern, key.subject, ((other.pattern, other.subject) for other in near)) is None:
                 kept[key] = one
         return kept
 
