@@ -32,7 +32,8 @@ OK, ERROR, TIMEOUT, CANCELLED, WORKER_LOST, REJECTED = range(6)
 
 class Calls(NamedTuple):
     """The latest calls that have ended, in the order of their ends. At most `CALLS`; a call that was refused is there
-    too, without a worker.
+    too, without a worker. None is left out between them, so that a replay is right, however short the time is that they
+    cover: 25 s at 2,000 calls a second.
     """
 
     arrived: Floats
