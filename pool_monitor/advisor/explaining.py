@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pool_monitor.advisor.multiplicity import SignificantDetection
+from pool_monitor.advisor.multiplicity import Judged
 from pool_monitor.advisor.persistence import PASSES
 from pool_monitor.advisor.priority import confidence, label
 from pool_monitor.snapshot.advice import Pattern, Recommendation
@@ -30,7 +30,7 @@ DISPROOFS: Mapping[Pattern, str] = {
 class Grounds(NamedTuple):
     """What a recommendation stands on."""
 
-    judged: SignificantDetection
+    judged: Judged
     share: float
     """The share of the latest passes that have found it."""
 
@@ -73,7 +73,7 @@ def _grounds(told: Recommendation, grounds: Grounds) -> list[str]:
             f"{found.fidelity:.2g}"
         ),
         (
-            f"Priority {told.score:.0f} of 100 = impact {found.impact:.2g} x confidence {told.confidence:.2f} x "
-            f"urgency {found.urgency:.2g} / (1 + risk {told.risk} / 4)"
+            f"Priority {told.score:.0f} of 100 = impact {found.impact:.2g} x confidence {told.confidence:.2f} "
+            f"x urgency {found.urgency:.2g} / (1 + risk {told.risk} / 4)"
         ),
     ]

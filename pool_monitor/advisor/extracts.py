@@ -27,6 +27,7 @@ FULL_RATIO = 0.9
 """From this share on, the processors are in use."""
 
 QUANTILES = 300
+_LONG_ROWS = 30
 
 Mask = NDArray[np.bool_]
 
@@ -142,7 +143,8 @@ def others_cpus(buckets: Buckets) -> Floats:
 def host_cause(history: History, seconds: float) -> str | None:
     """Return what made all calls slower in the last *seconds*, from outside of them; None: nothing is known that did.
 
-    One of ``throttled``, ``loop_lag``, ``oversubscription`` and ``noisy_neighbour``. It holds in a third of the rows.
+    One of ``throttled``, ``loop_lag``, ``oversubscription`` and ``noisy_neighbour``. It holds in a third of the rows,
+    or for five minutes.
     """
     found = latest(history.buckets, history.now, seconds)
     if not len(found.at):
@@ -157,7 +159,7 @@ def host_cause(history: History, seconds: float) -> str | None:
             "oversubscription": (full & own) | (found.own_cpus >= FULL_RATIO * found.host_cpus),
         }
     for name, holds in causes.items():
-        if 3 * np.count_nonzero(holds) >= len(found.at):
+        if np.count_nonzero(holds) >= min(len(found.at) / 3, _LONG_ROWS):
             return name
     return None
 

@@ -32,7 +32,7 @@ CALLS_MIN = 200
 SLOWER, SLOWER_LOW = 1.10, 1.05
 """How many times as long, at least, and the lower bound of its interval."""
 STRETCHES_S = (300.0, 900.0, 3600.0)
-"""Seconds of the latest stretch: the first that has enough calls."""
+"""Seconds of the latest stretches: what began a little ago, and what is small or rare."""
 TAIL_CALLS_MIN = 1_000
 TAIL = 2.0
 """A call of the tail takes this many times the former 99th percentile."""
@@ -42,7 +42,8 @@ SPECIAL = 1.2
 _P, _TAIL_P = 1e-4, 1e-6
 _DAY_S = 86_400.0
 _VALUES = 4_000
-_BLOCK = 100  # calls
+_CHANGE_Z = 4.5
+_AFTER_MIN = 50  # calls
 _WORKERS_SHARE = 2 / 3
 
 
@@ -50,6 +51,8 @@ class _Shift(NamedTuple):
     """An operation, now and before."""
 
     operation: int
+    start: float
+    """When the stretch began."""
     ratio: Estimate
     p: float
     calls: int
@@ -82,7 +85,8 @@ def slow_operation(history: History) -> Iterator[Detection]:
     tails = [shift for shift in judged if shift.tail is not None and not _is_slower(shift)]
     if not slower and not tails:
         return
-    explained = host_cause(history, STRETCHES_S[1]) is not None
+    seconds = max(STRETCHES_S[1], *(history.now - shift.start for shift in (*slower, *tails)))
+    explained = host_cause(history, seconds) is not None
     special = [shift for shift in slower if _is_special(shift, judged)]
     if explained:
         told = special
@@ -112,29 +116,37 @@ def _is_special(shift: _Shift, judged: list[_Shift]) -> bool:
 
 def _compared(history: History, calls: Cohort, nth: int, operation: OperationHistory, before: float) -> _Shift | None:
     own = calls.where(calls.operation == nth)
-    for seconds in STRETCHES_S:
-        start = history.now - seconds
-        now = own.between(start, before)
-        if now.total >= CALLS_MIN:
-            break
-    else:
+    found = [_over(history, own, nth, operation, (history.now - seconds, before)) for seconds in STRETCHES_S]
+    shifts = [shift for shift in found if shift is not None]
+    slower = [shift for shift in shifts if _is_slower(shift)]
+    return min(slower, key=lambda shift: shift.p) if slower else next(iter(shifts), None)
+
+
+def _over(
+    history: History, own: Cohort, nth: int, operation: OperationHistory, stretch: tuple[float, float]
+) -> _Shift | None:
+    """Compare the calls that started in one stretch; None: there are too few."""
+    start, before = stretch
+    now = own.between(start, before)
+    if now.total < CALLS_MIN:
         return None
     counts = _counts_before(history, own, operation, start)
     if int(counts.sum()) < CALLS_MIN:
         return None
-    onset = _onset(own, start, float(np.median(values_of(counts))), float(np.median(now.service)))
+    onset = _onset(own, start)
     if onset < start and int((earlier := _counts_before(history, own, operation, onset)).sum()) >= CALLS_MIN:
         counts = earlier
     total = int(counts.sum())
     old, new = values_of(counts), np.sort(now.service)
     compared = mann_whitney(old, new)
     ratio = times_longer(old, new)
-    slower = compared.z > 0 and _by_most_workers(now, float(np.median(old)))
+    slower = compared.z > 0 and _by_most_workers(now, float(np.median(old)) * math.sqrt(max(ratio.value, 1.0)))
     tail, limit, tail_p = _tail(counts, now)
     return _Shift(
         operation=nth,
+        start=start,
         ratio=ratio if slower else Estimate(1.0, 1.0, 1.0),
-        p=certain(compared.p) if slower else 1.0,
+        p=min(1.0, len(STRETCHES_S) * certain(compared.p)) if slower else 1.0,
         calls=now.total,
         calls_before=total,
         mean=float(now.service.mean()),
@@ -146,19 +158,30 @@ def _compared(history: History, calls: Cohort, nth: int, operation: OperationHis
     )
 
 
-def _onset(own: Cohort, start: float, before: float, now: float) -> float:
-    """Return when the calls became slower: back from *start*, 100 calls at a time, as long as their median is nearer to
-    that of *now* than to that of *before*. What is after it must not be in the figures of before.
+def _onset(own: Cohort, start: float) -> float:
+    """Return when the calls became slower, if that was before *start*; else *start*. What is after it must not be in
+    the figures of before.
+
+    The moment at which the means of the logarithms before and after differ most, in standard errors (a scan for one
+    change of the mean). It counts from `_CHANGE_Z` on, which a constant mean hardly ever reaches.
     """
-    found = start
-    if now <= before:
-        return found
-    earlier = np.flatnonzero(own.started < start)
-    order = earlier[np.argsort(own.started[earlier], kind="stable")]
-    while len(order) >= _BLOCK and float(np.median(own.service[order[-_BLOCK:]])) > math.sqrt(before * now):
-        found = float(own.started[order[-_BLOCK]])
-        order = order[:-_BLOCK]
-    return found
+    order = np.argsort(own.started, kind="stable")
+    logs = np.log(np.maximum(own.service[order], 1e-7))
+    count = len(logs)
+    if count < 2 * CALLS_MIN:
+        return start
+    middle = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - middle))) or 1.0
+    scores = np.clip((logs - middle) / spread, -3.0, 3.0)
+    deviation = float(scores.std()) or 1.0
+    before = np.arange(CALLS_MIN, count - _AFTER_MIN)
+    sums = np.cumsum(scores)
+    difference = (sums[-1] - sums[before - 1]) / (count - before) - sums[before - 1] / before
+    z = difference / (deviation * np.sqrt(1 / before + 1 / (count - before)))
+    best = int(np.argmax(z))
+    if z[best] < _CHANGE_Z:
+        return start
+    return min(start, float(own.started[order[before[best]]]))
 
 
 def _counts_before(history: History, own: Cohort, operation: OperationHistory, start: float) -> NDArray[np.int64]:
@@ -189,13 +212,13 @@ def values_of(counts: NDArray[np.int64]) -> Floats:
     return np.asarray(high / 1.05 * 1.05**within)
 
 
-def _by_most_workers(now: Cohort, middle_before: float) -> bool:
-    """Whether most workers are slower than the median before. One slow worker is no slow operation."""
+def _by_most_workers(now: Cohort, limit: float) -> bool:
+    """Whether the median of most workers is above *limit*, half of the way. One slow worker is no slow operation."""
     workers, counts = np.unique(now.worker, return_counts=True)
     judged = workers[counts >= 10]
     if len(judged) < 2:
         return True
-    slower = sum(float(np.median(now.service[now.worker == worker])) > middle_before for worker in judged.tolist())
+    slower = sum(float(np.median(now.service[now.worker == worker])) > limit for worker in judged.tolist())
     return slower >= _WORKERS_SHARE * len(judged)
 
 
