@@ -350,6 +350,14 @@ def test_a_pattern_that_raises_finds_nothing_and_is_named() -> None:
     assert seen.failures == {"leak": "ZeroDivisionError: by design"}
 
 
+def test_sizes_that_cannot_be_replayed_do_not_keep_the_patterns_from_looking() -> None:
+    history = Journal(["text"], ManualClock(), journal_id="x", wait_target=1.0).history("text")
+    broken = history._replace(spans=history.spans._replace(needed=None))  # type: ignore[arg-type]
+    seen = look([broken], {"overloaded": lambda _history: [detection()]})
+    assert [one.pattern for _pool, one in seen.found] == ["overloaded"]
+    assert list(seen.failures) == ["underused"]
+
+
 def test_there_are_never_more_recommendations_than_allowed_and_expired_ones_give_way() -> None:
     passes = Passes()
     many: Sequence[Detection] = [detection("leak", f"worker {n}") for n in range(RECOMMENDATIONS + 50)]

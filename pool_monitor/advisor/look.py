@@ -44,7 +44,12 @@ def look(histories: Sequence[History], patterns: Mapping[Pattern, PatternCheck] 
     failures: dict[Pattern, str] = {}
     spans: dict[str, dict[float, float]] = {}
     for history in histories:
-        spans[history.pool] = fresh = needed_sizes(history)
+        try:
+            fresh = needed_sizes(history)
+        except FAILURES as error:
+            pass_on(error)
+            fresh, failures["underused"] = {}, describe(error)  # the pattern that stands on them
+        spans[history.pool] = fresh
         shown = _with_needed(history, fresh)
         for pattern, check in patterns.items():
             try:
