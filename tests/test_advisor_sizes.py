@@ -27,13 +27,13 @@ def _found(check: Callable[..., Any], case: Played) -> Detection | None:
     return found[0] if found else None
 
 
-def _steady(seed: int = 1, rate: float = 20, seconds: float = 720) -> tuple[Floats, Floats]:
-    """Calls of 0.4 s: at the usual rate, eight workers are busy."""
-    return poisson(seed, rate, 0.4, seconds)
+def _steady(seed: int = 1, rate: float = 10, seconds: float = 720) -> tuple[Floats, Floats]:
+    """Calls of 0.8 s: at the usual rate, eight workers are busy."""
+    return poisson(seed, rate, 0.8, seconds)
 
 
 def _pool(calls: tuple[Floats, Floats], size: int, **more: Any) -> Played:
-    return played(*calls, size, **({"target": 0.4} | more))
+    return played(*calls, size, **({"target": 0.8} | more))
 
 
 def _rss(bytes_: float) -> WorkerHistory:
@@ -51,7 +51,7 @@ def test_a_pool_that_is_too_small_is_told_with_the_size_that_is_enough() -> None
     assert found.subject == "pool text"
     assert found.change == ("size", 8.0, 11.0) or (found.change and found.change.proposed in (11, 12))
     assert found.effect is not None
-    assert found.effect.expected < 0.4 < found.effect.now
+    assert found.effect.expected < 0.8 < found.effect.now
     assert found.effect.low <= found.effect.expected <= found.effect.high
     assert found.effect.cost == (found.change.proposed - 8) * 48 * 2**20
     assert "x 48 MiB" in found.summary
@@ -76,7 +76,7 @@ def test_what_was_predicted_comes_true_at_the_size_that_is_proposed() -> None:
 
 
 def test_memory_processors_and_the_range_bound_the_size_that_is_proposed() -> None:
-    case = _pool(_steady(rate=30), 8, until=720.0, by_worker={0: _rss(100.0)})
+    case = _pool(_steady(rate=15), 8, until=720.0, by_worker={0: _rss(100.0)})
     for limits, proposed in (({"memory_free": 250.0}, 10), ({"memory_free": 0.0}, None)):
         found = _found(overloaded, case.with_(**limits))
         assert (found.change.proposed if found and found.change else None) == proposed
@@ -91,32 +91,41 @@ def test_memory_processors_and_the_range_bound_the_size_that_is_proposed() -> No
     assert (found.change.knob, found.change.current) == ("max_size", 8)
 
 
+def test_so_many_calls_that_few_of_them_are_kept_are_enough() -> None:
+    case = _pool(_steady(), 8)
+    calls = case.history.calls
+    found = _found(overloaded, case.with_(calls=type(calls)(*(column[-1_000:] for column in calls))))  # of 100 s
+    assert found is not None
+    assert found.change is not None
+    assert found.change.proposed > 8
+
+
 def test_calls_that_give_up_or_are_refused_are_late_too() -> None:
-    found = _found(overloaded, _pool(_steady(rate=27), 8, patience=0.36))
+    found = _found(overloaded, _pool(_steady(rate=14), 8, patience=0.72))
     assert found is not None
     assert found.urgency == 1
 
 
 def _steady_then(part: float, factor: float) -> tuple[Floats, Floats]:
     """Calls at half a load, and for a part of the last ten minutes, from its begin, *factor* times as many."""
-    quiet, loud = _steady(2, 10), poisson(3, 10 * (factor - 1), 0.4, part)
+    quiet, loud = _steady(2, 5), poisson(3, 5 * (factor - 1), 0.8, part)
     arrivals, services = np.concatenate([quiet[0], loud[0] + 300]), np.concatenate([quiet[1], loud[1]])
     order = np.argsort(arrivals, kind="stable")
     return arrivals[order], services[order]
 
 
 def _slow_worker() -> Played:
-    arrivals, services = _steady(4, 12)
+    arrivals, services = _steady(4, 6)
     starts, took, workers = by_worker(arrivals, services, [8.0, 1, 1, 1, 1, 1, 1])
     return _pool((arrivals, took), 7, waits=starts - arrivals, workers=workers)
 
 
 def _hung_calls() -> Played:
-    arrivals, services = _steady(5, 10)
+    arrivals, services = _steady(5, 5)
     hung = np.arange(len(arrivals)) % 50 == 0
-    case = _pool((arrivals, np.where(hung, 20.0, services)), 7)
+    case = _pool((arrivals, np.where(hung, 40.0, services)), 7)
     calls = case.history.calls
-    late = calls.ended - calls.started >= 20.0
+    late = calls.ended - calls.started >= 40.0
     return case.with_(calls=calls._replace(outcome=np.where(late, TIMEOUT, OK).astype(np.int32)))
 
 
@@ -126,12 +135,12 @@ def _hung_calls() -> Played:
         pytest.param(lambda: _pool(_steady(), 11), id="enough workers"),
         pytest.param(lambda: _pool(_steady(), 10), id="p95 at the target"),
         pytest.param(lambda: _pool(_steady(), 8).with_(since=400.0), id="a short history"),
-        pytest.param(lambda: _pool(_steady(rate=1), 1, target=1e-3), id="too few calls"),
+        pytest.param(lambda: _pool(_steady(rate=0.5), 1, target=1e-3), id="too few calls"),
         pytest.param(lambda: _pool(_steady_then(120, 4), 8), id="a burst that is over"),
-        pytest.param(lambda: _pool(_steady(rate=30), 8), id="a backlog without new calls"),
+        pytest.param(lambda: _pool(_steady(rate=15), 8), id="a backlog without new calls"),
         pytest.param(lambda: _pool(_steady(), 8).resized_at(690, 9), id="resized just now"),
         pytest.param(lambda: _pool(_steady(), 8, ready=6.0), id="workers are missing"),
-        pytest.param(lambda: _pool(_steady(), 12).delayed(2.0), id="calls wait for another reason"),
+        pytest.param(lambda: _pool(_steady(), 12).delayed(4.0), id="calls wait for another reason"),
         pytest.param(lambda: _pool(_steady(), 8, blocked=1.0), id="the event loop is blocked"),
         pytest.param(lambda: _pool(_steady(), 8, throttled_ratio=0.3), id="throttled"),
         pytest.param(
@@ -152,7 +161,7 @@ def test_the_waits_of_the_traps_are_real() -> None:
     """Without its fault, the trap would not be one: the waits are over the target."""
     for case in (_slow_worker(), _hung_calls()):
         calls = case.history.calls
-        assert np.quantile(calls.started - calls.arrived, 0.95) > 0.4
+        assert np.quantile(calls.started - calls.arrived, 0.95) > 0.8
 
 
 # -- underused --------------------------------------------------------------------------------------------------------

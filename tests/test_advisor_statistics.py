@@ -32,11 +32,11 @@ def test_nothing_to_compare_is_no_difference(first: list[float], second: list[fl
 def test_the_shift_is_found_with_its_interval() -> None:
     draw = np.random.default_rng(2)
     covered = 0
-    for _ in range(50):
+    for _ in range(30):
         shift = stats.hodges_lehmann(draw.exponential(1, 40), draw.exponential(1, 50) + 0.5)
         covered += shift.low <= 0.5 <= shift.high
-    assert covered >= 44
-    large = stats.hodges_lehmann(draw.exponential(1, 5_000), draw.exponential(1, 3_000) + 0.5)
+    assert covered >= 26
+    large = stats.hodges_lehmann(draw.exponential(1, 4_000), draw.exponential(1, 3_000) + 0.5)
     assert large.value == pytest.approx(0.5, abs=0.05)
     assert 0.02 < large.high - large.low < 0.1
     assert math.isnan(stats.hodges_lehmann([], [1.0]).value)
@@ -121,16 +121,18 @@ def _dependent(draw: np.random.Generator, n: int) -> np.ndarray:
     return np.exp(found)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_blocks_allow_for_values_that_depend_on_each_other() -> None:
     draw, at = np.random.default_rng(6), np.arange(1_800.0)
     wrong = {"blocks": 0, "values": 0}
-    for _ in range(25):
+    for _ in range(60):
         before, after = (at, _dependent(draw, 1_800)), (at, _dependent(draw, 1_800))
         ratio = stats.ratio_interval(before, after, 0.9, 60.0)
         wrong["blocks"] += not ratio.low <= 1 <= ratio.high
         wrong["values"] += stats.mann_whitney(before[1], after[1]).p < 0.05
-    assert wrong["blocks"] <= 4
-    assert wrong["values"] > 8
+    assert wrong["blocks"] <= 9
+    assert wrong["values"] > 20
 
 
 def test_a_quantile_has_an_interval_around_it() -> None:

@@ -23,6 +23,8 @@ POOL_SIZE, ADVICE = HERE / "pool_size.json", HERE / "advice.json"
 WORK = "work"
 """The operation of a scenario that names none."""
 EVERYTHING = "*"
+CALLS_MAX = 20_000_000
+"""Most calls of a scenario: what is drawn has to fit into memory."""
 
 
 class ScenarioError(ValueError):
@@ -308,7 +310,6 @@ def _remedy(message: str) -> str:
 
 def _wrong(scenario: Scenario) -> Iterable[str]:
     """Yield what no type can say: place, value and remedy."""
-    yield from _wrong_numbers(scenario)
     if scenario.operations:
         total = sum(one.share for one in scenario.operations)
         if abs(total - 1) > 1e-6:
@@ -316,8 +317,14 @@ def _wrong(scenario: Scenario) -> Iterable[str]:
         names = [one.name for one in scenario.operations]
         if len(set(names)) < len(names):
             yield f"operations: names = {names}: they have to differ"
-    if isinstance(scenario.rate, LinearRate):
-        yield from _wrong_times("rate.points", scenario.rate.points, 2)
+    rate = scenario.rate
+    if isinstance(rate, LinearRate):
+        yield from _wrong_times("rate.points", rate.points, 2)
+    elif isinstance(rate, SineRate) and not (rate.mean >= 0 and rate.period_s > 0):
+        yield f"rate: mean = {rate.mean:g}, period_s = {rate.period_s:g}: a mean has to be at least 0, a period above"
+    elif isinstance(rate, MmppRate) and not (rate.low >= 0 and rate.high >= 0 and rate.mean_sojourn_s > 0):
+        yield f"rate: mean_sojourn_s = {rate.mean_sojourn_s:g}: it has to be above 0, and rates have to be at least 0"
+    yield from _wrong_numbers(scenario)
     yield from _wrong_times("slowdown", scenario.slowdown, 0)
     yield from _wrong_times("size", scenario.size, 0)
     services = [scenario.service, *(one.service for one in scenario.operations)]
@@ -343,8 +350,8 @@ def _wrong_numbers(scenario: Scenario) -> Iterable[str]:
             yield f"{field} = {value:g}: it has to be above 0"
     if scenario.n_min > scenario.n_max:
         yield f"n_min = {scenario.n_min}: it has to be at most n_max = {scenario.n_max}"
-    if not scenario.peak >= 0:
-        yield f"rate: it reaches {scenario.peak:g}: it has to be at least 0"
+    if scenario.duration_s * max(scenario.peak, 0) > CALLS_MAX:
+        yield f"rate: about {scenario.duration_s * scenario.peak:.0f} calls: there may be at most {CALLS_MAX}"
 
 
 def _wrong_times(field: str, points: Sequence[tuple[float, float]], fewest: int) -> Iterable[str]:

@@ -118,7 +118,7 @@ def healthy() -> Iterator[Json]:
     yield scenario("healthy-errors", 2 * HOUR, 8.0, 7, pool="text", faults=few, **mixed)
     yield scenario("healthy-time-out", 2 * HOUR, 12.0, 9, lognormal(0.25, 0.8), timeout_s=5.0)
     slight = [fault("slow", 4 * HOUR, None, "worker text-3", factor=1.08)]
-    yield scenario("healthy-uneven", 8 * HOUR, 3.0, 5, lognormal(0.6), faults=slight)
+    yield scenario("healthy-uneven", 8 * HOUR, 1.5, 5, lognormal(1.2), faults=slight)
     rare = operations(("quick", 0.97, lognormal(0.1)), ("report", 0.03, lognormal(6.0, 0.4)))
     yield scenario("healthy-few-long-calls", 4 * HOUR, 6.0, 7, pool="text", target=1.0, **rare)
     yield scenario(
@@ -133,6 +133,15 @@ def healthy() -> Iterator[Json]:
     yield scenario("healthy-quota", 3600, 12.0, 8, lognormal(0.25), cpu_quota=8.0, faults=rarely)
     yield scenario("healthy-few-calls", 3 * HOUR, 0.01, 2, lognormal(1.0), pool="reports")
     yield scenario("healthy-idle-evening", 8 * HOUR, 0.6, 8, lognormal(0.5), pool="text")
+    yield scenario("healthy-busy-large", 2400, 66.0, 30, lognormal(0.38, 0.9), pool="ocr", target=0.4)
+    everybody = [fault("errors", 3000, 3600, ratio=0.3, type="BackendError")]
+    yield scenario("healthy-but-for-an-outage", 2 * HOUR, 8.0, 6, lognormal(0.25), faults=everybody)
+    weekly = [fault("restart", 1200, None, "pool text", planned=True, rolling=True, every_s=2400.0)]
+    yield scenario("healthy-many-deploys", 3 * HOUR, 6.0, 6, lognormal(0.4), cold_start_s=5.0, faults=weekly)
+    yield scenario("healthy-one-worker", 3 * HOUR, 0.2, 1, lognormal(0.2), pool="reports", target=1.0)
+    several = operations(*((f"step{number}", 0.1, lognormal(0.05 * (number + 1))) for number in range(10)))
+    yield scenario("healthy-many-operations", 3 * HOUR, 6.0, workers=6, faults=few, **several)
+    yield scenario("healthy-idle-day", 20 * HOUR, 0.5, 8, lognormal(0.5), pool="text")
     grown = [[1800.0, 8], [4500.0, 6]]
     yield scenario("healthy-resized", 2 * HOUR, 10.0, 6, lognormal(0.25), size=grown)
 
@@ -162,6 +171,12 @@ def sized() -> Iterator[Json]:
         "overloaded-ramp", 5400, lines((0, 5), (4500, 24), (5400, 24)), 5, lognormal(0.25), true=[("overloaded", text)]
     )
     yield scenario("overloaded-bursty", 3600, bursty(12, 34), 6, lognormal(0.25), true=[("overloaded", text)])
+    yield scenario(
+        *("overloaded-with-time-outs", 3600, 22.0, 5, lognormal(0.25, 0.8)),
+        timeout_s=6.0,
+        patience_s=10.0,
+        true=[("overloaded", text)],
+    )
     flash = lines((0, 10), (1795, 10), (1800, 60), (3600, 60), (3605, 10), (5400, 10))
     yield scenario("flash-crowd", 5400, flash, 7, lognormal(0.22), true=[("overloaded", text)])
     yield scenario(
@@ -221,14 +236,14 @@ def calls() -> Iterator[Json]:
         also = [("overloaded", f"pool {pool}"), ("slow_operation", "operation work")]
         true = [("imbalance", f"worker {worker}")]
         return scenario(
-            name, 9 * HOUR, rate, workers, lognormal(0.5), pool=pool, faults=faults, true=true, also=also, **more
+            name, 9 * HOUR, rate, workers, lognormal(1.0), pool=pool, faults=faults, true=true, also=also, **more
         )
 
-    yield slow("imbalance-slow-worker", "text-2", 2.5, 0.0, 4.0, 6)
-    yield slow("imbalance-mild", "render-1", 1.8, 0.0, 3.0, 5)
-    yield slow("imbalance-later", "text-5", 3.0, 2 * HOUR, 5.0, 8)
+    yield slow("imbalance-slow-worker", "text-2", 2.5, 0.0, 2.0, 6)
+    yield slow("imbalance-mild", "render-1", 1.8, 0.0, 1.5, 5)
+    yield slow("imbalance-later", "text-5", 3.0, 2 * HOUR, 2.5, 8)
     yield scenario(
-        *("imbalance-pinned", 8 * HOUR, 3.0, 6, lognormal(0.5)),
+        *("imbalance-pinned", 8 * HOUR, 1.5, 6, lognormal(1.0)),
         faults=[fault("pin", 0, None, "worker text-4", share=0.4)],
         true=[("imbalance", "worker text-4")],
         also=[("overloaded", "pool text")],
@@ -259,7 +274,7 @@ def calls() -> Iterator[Json]:
         true=[("leak", "worker text-2")],
     )
 
-    three = (("parse", 0.6, lognormal(0.15)), ("draw", 0.3, lognormal(0.3)), ("ocr", 0.1, lognormal(1.0, 0.6)))
+    three = (("parse", 0.6, lognormal(0.3)), ("draw", 0.3, lognormal(0.6)), ("ocr", 0.1, lognormal(2.0, 0.6)))
 
     def slower(name: str, operation: str, factor: float, at: float, **more: Any) -> Json:
         faults = [fault("slow", at, None, f"operation {operation}", factor=factor)]
@@ -267,7 +282,7 @@ def calls() -> Iterator[Json]:
         return scenario(
             name,
             5 * HOUR,
-            6.0,
+            3.0,
             9,
             pool="text",
             faults=faults,
@@ -281,7 +296,7 @@ def calls() -> Iterator[Json]:
     yield slower("slow-operation-mild", "ocr", 1.35, 2 * HOUR)
     yield slower("slow-operation-much", "parse", 4.0, 3 * HOUR)
     yield scenario(
-        *("slow-down", 4 * HOUR, 8.0, 9, lognormal(0.25)),
+        *("slow-down", 4 * HOUR, 4.0, 9, lognormal(0.5)),
         slowdown=[[0, 1.0], [2 * HOUR, 2.0]],
         true=[("slow_operation", "operation work")],
         also=[("overloaded", "pool text"), ("slow_operation", "pool text")],
@@ -295,11 +310,16 @@ def failing(three: tuple[tuple[str, float, Json], ...]) -> Iterator[Json]:
 
     def hot(name: str, subject: str, ratio: float, error: str, **more: Any) -> Json:
         faults = [common, fault("errors", HOUR, None, subject, ratio=ratio, type=error)]
-        return scenario(name, 4 * HOUR, 5.0, workers=8, faults=faults, true=[("error_hotspot", subject)], **more)
+        return scenario(name, 4 * HOUR, 3.5, workers=8, faults=faults, true=[("error_hotspot", subject)], **more)
 
     yield hot("error-hotspot-worker", "worker text-3", 0.06, "OSError", service=lognormal(0.4))
     yield hot("error-hotspot-operation", "operation ocr", 0.1, "KeyError", **operations(*three))
     yield hot("error-hotspot-mild", "worker text-0", 0.03, "RuntimeError", service=lognormal(0.4))
+    of_one = [common, fault("errors", HOUR, None, "operation draw", ratio=0.08, type="TimeoutError", burst_mean=4.0)]
+    true = [("error_hotspot", "operation draw")]
+    yield scenario(
+        "error-hotspot-in-own-bursts", 4 * HOUR, 3.5, workers=9, faults=of_one, true=true, **operations(*three)
+    )
     bursts = fault("errors", 0, None, ratio=0.01, type="BackendError", burst_mean=12.0)
     hotspot = fault("errors", 0, None, "worker render-2", ratio=0.05, type="MemoryError")
     yield scenario(

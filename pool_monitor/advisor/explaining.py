@@ -73,7 +73,7 @@ def _grounds(told: Recommendation, grounds: Grounds) -> list[str]:
             f"{found.fidelity:.2g}"
         ),
         (
-            f"Priority {told.score:.0f} of 100 = impact {found.impact:.2g} x confidence {told.confidence:.2f} x urgency "
-            f"{found.urgency:.2g} / (1 + risk {told.risk} / 4)"
+            f"Priority {told.score:.0f} of 100 = impact {found.impact:.2g} x confidence {told.confidence:.2f} "
+            f"x urgency {found.urgency:.2g} / (1 + risk {told.risk} / 4)"
         ),
     ]

@@ -40,17 +40,15 @@ LATE = 0.1
 """A window is over when more than this share of its calls waited longer than the target: twice what is allowed."""
 AIM = 0.7
 """The size that is proposed has a p95 of at most this share of the target."""
-_READY, _FULL, _LATER, _FEW, _LATELY, _BLOCK_S, _HUNG, _TOLERATED, _ALMOST = (
-    0.9,
-    0.98,
-    0.8,
-    30,
-    90,
-    30.0,
-    4.0,
-    0.05,
-    0.85,
-)
+_READY = 0.9  # of the workers wanted, else some are missing
+_ALMOST = 0.85  # of the workers: a load below this is one that they can do
+_FULL = 0.98  # of the time: the load may be any
+_LATER = 0.8
+_TOLERATED = 0.05
+_FEW = 30  # calls of a worker from which its speed is known
+_HUNG = 4.0  # times the median
+_LATELY = 90  # rows of 10 s
+_BLOCK_S = 30.0
 _SLOW = 1.5
 _MOST_CV2 = 25.0
 _CALLS = 20_000  # that the size needed is looked for with: a replay takes 4 ms
@@ -79,8 +77,8 @@ def overloaded(history: History) -> Iterator[Detection]:
         return
     first = windows.index(over[0])
     trace = trace_of(history, since=history.now - seconds * (WINDOWS - first))
-    if trace is None or trace.arrived[trace.counted] > history.now - seconds:
-        return  # its size is too new
+    if trace is None or np.ptp(latest(history.buckets, history.now, seconds).size) > 0:
+        return
     told = forecast(trace, [], history.wait_target)
     busy = mean(np.array([window.utilization for window in over]))
     highest = highest_utilization(trace.size, told.service, history.wait_target, factor=_factor(trace))
