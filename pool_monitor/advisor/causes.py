@@ -10,18 +10,18 @@ HOST_SUBJECTS = ("host", "loop", "process")
 """Subjects of no pool: what is found there concerns all pools."""
 
 EXPLAINS: Mapping[Pattern, frozenset[Pattern]] = {
-    "throttled": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout", "imbalance"}),
-    "noisy_neighbour": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout", "imbalance"}),
-    "loop_lag": frozenset({"overloaded", "slow_operation", "bad_timeout", "imbalance"}),
+    "throttled": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout"}),
+    "noisy_neighbour": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout"}),
+    "loop_lag": frozenset({"overloaded", "slow_operation", "bad_timeout"}),
     "oversubscription": frozenset({"overloaded", "slow_operation", "bad_timeout", "underused"}),
-    "slow_operation": frozenset({"overloaded", "bad_timeout", "imbalance"}),
-    "imbalance": frozenset({"overloaded", "slow_operation", "bad_timeout", "error_hotspot"}),
+    "imbalance": frozenset({"overloaded", "slow_operation", "bad_timeout"}),
+    "slow_operation": frozenset({"overloaded", "bad_timeout"}),
     "cold_start": frozenset({"overloaded"}),
-    "bad_timeout": frozenset({"overloaded", "slow_operation", "error_hotspot", "imbalance"}),
-    "error_hotspot": frozenset({"bad_timeout"}),
+    "bad_timeout": frozenset({"overloaded", "slow_operation"}),
 }
 """Cause -> the patterns that follow from it in the same pool. Where two explain each other, the first in this order
-is the cause.
+is the cause. What makes all workers slower explains no imbalance, which compares them with each other; and nothing
+explains a hotspot of errors, which compares shares of calls.
 """
 _ORDER = {pattern: place for place, pattern in enumerate(EXPLAINS)}
 
