@@ -57,6 +57,7 @@ from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.state_machine import StateMachine
+from pool_monitor.tuner.trial import TRIAL
 
 RULE_FILE = (
     *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
@@ -88,6 +89,11 @@ def alert_life() -> str:
 def receiver() -> str:
     """Return the states of a receiver of alerts."""
     return _diagram(CONTACT)
+
+
+def trial() -> str:
+    """Return the life of a change by the tuner."""
+    return _diagram(TRIAL)
 
 
 def modes() -> str:
@@ -300,6 +306,7 @@ GENERATED = {
     "retries": retries,
     "lifecycle": lifecycle,
     "modes": modes,
+    "trial": trial,
     "alert_life": alert_life,
     "receiver": receiver,
     "default_rules": default_rules,

@@ -70,14 +70,15 @@ class Season:
 
     def observe(self, wall: float, interval: float, needed: int | None) -> None:
         """Take the size that the load *needed* in the *interval* seconds before *wall*; None: it is not known."""
-        moment = local(wall, self._zone)
+        known = 0 < interval < math.inf
+        moment = local(wall - min(interval, ROW_S) / 2 if known else wall, self._zone)
         row = _row_of(moment)
         if row != self._row:
             self._close()
             if self._row is None or row[0] != self._row[0]:
                 self._cache.clear()
             self._row = row
-        if needed is None or not 0 < interval < math.inf:
+        if needed is None or not known:
             return
         seconds = min(interval, ROW_S)
         self._sum += needed * seconds

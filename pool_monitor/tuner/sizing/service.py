@@ -15,6 +15,8 @@ from pool_monitor.tuner.observation import EndedCall
 FAST_CALLS = 60
 SLOW_CALLS = 600
 """The averages reach over so many calls."""
+SPREAD_CALLS = 3000
+"""And those of which the spread is taken: a few very long calls must not make it jump."""
 DIFFERENT = 0.25
 """The fast average counts if it differs from the slow one by more than this share, and by more than chance."""
 MOST_CV2 = 25.0
@@ -27,7 +29,7 @@ class ServiceTimes:
     """Averages over calls. Constant memory."""
 
     def __init__(self) -> None:
-        self._fast = self._slow = self._square = math.nan
+        self._fast = self._slow = self._long = self._square = math.nan
         self.calls = 0
 
     def observe(self, seconds: Sequence[float]) -> None:
@@ -40,25 +42,29 @@ class ServiceTimes:
         self.calls += count
         self._fast = _moved(self._fast, mean, count, min(FAST_CALLS, self.calls))
         self._slow = _moved(self._slow, mean, count, min(SLOW_CALLS, self.calls))
-        self._square = _moved(self._square, square, count, min(SLOW_CALLS, self.calls))
+        self._long = _moved(self._long, mean, count, min(SPREAD_CALLS, self.calls))
+        self._square = _moved(self._square, square, count, min(SPREAD_CALLS, self.calls))
 
     @property
     def mean(self) -> float | None:
-        """Seconds: the larger of both averages, or the fast one if the times have changed; None: no call has ended."""
+        """Seconds: the fast average where the times have changed, else the slow one and a part of what the fast one is
+        above it; None: no call has ended.
+        """
         if not self.calls:
             return None
         fast, slow = self._fast, self._slow
-        chance = 2.0 * math.sqrt(self.cv2) * slow / math.sqrt(2 * min(FAST_CALLS, self.calls))
+        chance = 3.0 * math.sqrt(self.cv2) * slow / math.sqrt(2 * min(FAST_CALLS, self.calls))
         if abs(fast - slow) > max(DIFFERENT * slow, chance):
             return fast
-        return max(fast, slow)
+        # An excess of the fast one counts less the more chance is in it.
+        return slow + max(0.0, fast - slow) / max(1.0, self.cv2)
 
     @property
     def cv2(self) -> float:
         """Variance over mean squared, at most 25. 1 (exponential times) before five calls have ended."""
-        if self.calls < 5 or not self._slow > 0:
+        if self.calls < 5 or not self._long > 0:
             return 1.0
-        return min(MOST_CV2, max(0.0, self._square / self._slow**2 - 1))
+        return min(MOST_CV2, max(0.0, self._square / self._long**2 - 1))
 
 
 def _moved(before: float, mean: float, count: int, reach: int) -> float:

@@ -45,6 +45,7 @@ class SizePolicy:
         self._cohorts = Cohorts()
         self._stepping = Stepping(self._preset)
         self._under_way = _UnderWay()
+        self._processors = caps.Processors()
         self._now: float | None = None
         self._usual = 0.0
 
@@ -65,7 +66,7 @@ class SizePolicy:
             self._under_way.clear()
         self._forecast.observe(seen.now, interval, seen.arrivals)
         service = self._service_now()
-        self.guard.look(seen.now, seen.size, self._service.mean, seen.cold_start, self._cohorts)
+        self.guard.look(seen.now, seen.size, service, seen.cold_start, self._cohorts)
         return self._choose(seen, service)
 
     def _interval(self, seen: Observation) -> float | None:
@@ -133,7 +134,7 @@ class SizePolicy:
     def _bounded(self, seen: Observation, need: int, because: str) -> tuple[int, str]:
         """Return *need* within all bounds. `ceiling` is the lowest of those that were measured."""
         self.ceiling = None
-        cap = caps.lowest(seen)
+        cap = caps.lowest(self._processors.cap(seen), caps.memory(seen))
         if cap is not None:
             self.ceiling = cap.size
             if need > cap.size:
