@@ -18,6 +18,7 @@ from typing import Any
 import draw_imports
 from msgspec import Struct
 
+from pool_monitor.advisor.lifecycle import LIFE as ADVICE_LIFE
 from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric, Unit
 from pool_monitor.alerts.defaults import default_rules as rules_of_the_package
 from pool_monitor.alerts.delivery.contact import CONTACT
@@ -84,6 +85,11 @@ def breaker() -> str:
 def alert_life() -> str:
     """Return the transitions of an alert."""
     return _diagram(LIFE)
+
+
+def recommendation_life() -> str:
+    """Return the transitions of a recommendation."""
+    return _diagram(ADVICE_LIFE)
 
 
 def receiver() -> str:
@@ -308,6 +314,7 @@ GENERATED = {
     "modes": modes,
     "trial": trial,
     "alert_life": alert_life,
+    "recommendation_life": recommendation_life,
     "receiver": receiver,
     "default_rules": default_rules,
     "pool_config": pool_config,

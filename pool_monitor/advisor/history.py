@@ -6,7 +6,7 @@ All times are monotonic seconds, on one clock. Columns are arrays of equal lengt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ OK, ERROR, TIMEOUT, CANCELLED, WORKER_LOST, REJECTED = range(6)
 
 class Calls(NamedTuple):
     """The latest calls that have ended, in the order of their ends. At most `CALLS`; a call that was refused is there
-    too, without a worker.
+    too, without a worker. None is left out between them, so that a replay is right, however short the time is that they
+    cover: 25 s at 2,000 calls a second.
     """
 
     arrived: Floats
@@ -172,7 +173,7 @@ class Incident(NamedTuple):
     failures: int
 
 
-class History(NamedTuple):
+class PoolHistory(NamedTuple):
     """What is known of one pool, and of the host it runs on."""
 
     pool: str
@@ -205,6 +206,10 @@ class History(NamedTuple):
     """Above 1, a filter leaves out calls, and each in `calls` stands for so many: a replay is of no use. All counts are
     of all calls.
     """
+
+
+History: TypeAlias = PoolHistory
+"""The same, for patterns."""
 
 
 def service_bounds() -> Floats:

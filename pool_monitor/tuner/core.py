@@ -102,6 +102,25 @@ class TunerCore:
         """The other trials, the newest first."""
         return [self._view(trial) for trial in reversed(list(self._memory.book)) if not trial.waiting]
 
+    def decisions(self) -> list[TrialView]:
+        """The latest changes without a trial, such as those of the policy, in no order. Their state is ``set``."""
+        return [
+            TrialView(
+                id=f"{pool}/{one.knob}",
+                pool=pool,
+                knob=one.knob,
+                unit="count" if one.knob == "size" else "",
+                before=one.before,
+                after=one.after,
+                state="set",
+                origin=one.origin,
+                reason=one.why,
+                started_at=one.at,
+                changed_at=one.at,
+            )
+            for pool, one in self._memory.changes()
+        ]
+
     def propose(self, pool: str, knob: str, value: float, author: str = "", reason: str = "") -> str:
         """Propose a change by hand, and return the id of the trial. It waits for approval like any other.
 

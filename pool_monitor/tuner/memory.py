@@ -18,6 +18,7 @@ from pool_monitor.tuner.audit import (
     encoded,
     encoded_changes,
     restored,
+    restored_changes,
 )
 from pool_monitor.tuner.freeze import FreezeBook
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
@@ -70,7 +71,9 @@ class TunerMemory:
         self._refused: dict[tuple[str, str], float] = {}
         self.gap: str | None = None
         """Why what runs now cannot be judged any more, such as a long time without figures; None: it can."""
-        self._changes: dict[str, deque[LoggedChange]] = {}
+        self._changes: dict[str, deque[LoggedChange]] = {
+            pool: deque(kept, CHANGES_MAX) for pool, kept in restored_changes(rows.get(TUNING, {})).items()
+        }
 
     @property
     def mode(self) -> TunerMode:
@@ -89,6 +92,10 @@ class TunerMemory:
     def allowed(self, tunable: Tunable) -> KnobRange:
         """The values that *tunable* may have by its pool and the configuration."""
         return range_of(tunable, self.config.knobs)
+
+    def changes(self) -> list[tuple[str, LoggedChange]]:
+        """The latest changes without a trial, each with its pool."""
+        return [(pool, one) for pool, kept in self._changes.items() for one in kept]
 
     def pin(self) -> None:
         """Note the values of settings that are new, and forget those of pools that are gone."""
