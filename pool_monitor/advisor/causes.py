@@ -16,14 +16,10 @@ EXPLAINS: Mapping[Pattern, frozenset[Pattern]] = {
     "oversubscription": frozenset({"overloaded", "slow_operation", "bad_timeout", "underused"}),
     "imbalance": frozenset({"overloaded", "slow_operation", "bad_timeout"}),
     "slow_operation": frozenset({"overloaded", "bad_timeout"}),
+    "bad_timeout": frozenset({"overloaded"}),
     "cold_start": frozenset({"overloaded"}),
-    "bad_timeout": frozenset({"overloaded", "slow_operation"}),
 }
-"""Cause -> the patterns that follow from it in the same pool. Where two explain each other, the first in this order
-is the cause. What makes all workers slower explains no imbalance, which compares them with each other; and nothing
-explains a hotspot of errors, which compares shares of calls.
-"""
-_ORDER = {pattern: place for place, pattern in enumerate(EXPLAINS)}
+"""Cause -> the patterns that follow from it in the same pool. No two explain each other."""
 
 
 def cause_of(pattern: Pattern, subject: str, found: Iterable[tuple[Pattern, str]]) -> Pattern | None:
@@ -31,11 +27,8 @@ def cause_of(pattern: Pattern, subject: str, found: Iterable[tuple[Pattern, str]
 
     A cause in one operation explains nothing of another operation, and one in a worker nothing of another worker.
     """
-    place = _ORDER.get(pattern, len(_ORDER))
-    for cause, where in sorted(found, key=lambda one: _ORDER.get(one[0], len(_ORDER))):
-        mutual = cause in EXPLAINS.get(pattern, ()) and place < _ORDER.get(cause, len(_ORDER))
-        concerns = where == subject or _kind(where) != _kind(subject)
-        if pattern in EXPLAINS.get(cause, ()) and concerns and not mutual:
+    for cause, where in found:
+        if pattern in EXPLAINS.get(cause, ()) and (where == subject or _kind(where) != _kind(subject)):
             return cause
     return None
 

@@ -32,7 +32,7 @@ _LONG_ROWS = 30
 Mask = NDArray[np.bool_]
 
 
-class Cohort(NamedTuple):
+class ServedCalls(NamedTuple):
     """Calls that had a worker, in the order of their ends. Columns of equal length."""
 
     started: Floats
@@ -48,9 +48,9 @@ class Cohort(NamedTuple):
     def total(self) -> int:
         return len(self.started)
 
-    def where(self, mask: Mask) -> Cohort:
+    def where(self, mask: Mask) -> ServedCalls:
         """Return the calls that *mask* picks."""
-        return Cohort(
+        return ServedCalls(
             self.started[mask],
             self.ended[mask],
             self.waited[mask],
@@ -61,20 +61,20 @@ class Cohort(NamedTuple):
             self.error[mask],
         )
 
-    def succeeded(self) -> Cohort:
+    def succeeded(self) -> ServedCalls:
         """Return the calls that ended well: a failure is often quicker, and a time-out is cut off."""
         return self.where(self.outcome == OK)
 
-    def between(self, start: float, end: float) -> Cohort:
+    def between(self, start: float, end: float) -> ServedCalls:
         """Return the calls that started in this time."""
         return self.where((self.started >= start) & (self.started < end))
 
 
-def served(calls: Calls) -> Cohort:
+def served(calls: Calls) -> ServedCalls:
     """Return the calls that had a worker."""
     had = ~np.isnan(calls.started) & (calls.worker >= 0)
     started, ended = calls.started[had], calls.ended[had]
-    return Cohort(
+    return ServedCalls(
         started,
         ended,
         np.maximum(started - calls.arrived[had], 0.0),
@@ -86,7 +86,7 @@ def served(calls: Calls) -> Cohort:
     )
 
 
-def settled_before(cohort: Cohort, now: float) -> float:
+def settled_before(cohort: ServedCalls, now: float) -> float:
     """Return the moment before which nearly all calls that started have ended."""
     return now - SETTLED * float(cohort.service.mean()) if cohort.total else now
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.extracts import Cohort, Mask, certain, say_seconds, served
+from pool_monitor.advisor.extracts import Mask, ServedCalls, certain, say_seconds, served
 from pool_monitor.advisor.history import ERROR, OK, TIMEOUT, Floats, History
 from pool_monitor.advisor.statistics import binomial_above, normal_quantile, wilson
 from pool_monitor.snapshot.advice import Change, Effect
@@ -44,7 +44,7 @@ _P = 1e-3
 class _Timed(NamedTuple):
     """The calls of one operation that ended well, failed or timed out."""
 
-    calls: Cohort
+    calls: ServedCalls
     cut: Mask
     """Which of them ended with the time-out."""
     timeout: float
@@ -119,7 +119,7 @@ def _tight(history: History, name: str, timed: _Timed) -> Detection | None:
     )
 
 
-def _spread(calls: Cohort, cut: Mask) -> bool:
+def _spread(calls: ServedCalls, cut: Mask) -> bool:
     """Whether the time-outs are spread over the time: at least 6 of 10 parts with equally many calls have some, and
     none has more than half. An outage is not.
     """
@@ -128,7 +128,7 @@ def _spread(calls: Cohort, cut: Mask) -> bool:
     return int(np.count_nonzero(counts)) >= 6 and int(counts.max()) <= 0.5 * int(counts.sum())
 
 
-def _one_worker(calls: Cohort, cut: Mask) -> bool:
+def _one_worker(calls: ServedCalls, cut: Mask) -> bool:
     """Whether one of several workers has most of the time-outs."""
     counts = np.bincount(calls.worker[cut])
     workers = len(np.unique(calls.worker))

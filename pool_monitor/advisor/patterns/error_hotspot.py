@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.extracts import Cohort, Mask, certain, served
+from pool_monitor.advisor.extracts import Mask, ServedCalls, certain, served
 from pool_monitor.advisor.history import ERROR, WORKER_LOST, Floats, History, Ints
 from pool_monitor.advisor.statistics import binomial_above, normal_tail, wilson
 from pool_monitor.snapshot.advice import Effect
@@ -77,11 +77,11 @@ def error_hotspot(history: History) -> Iterator[Detection]:
             yield _detection(history, "worker" if kind == "worker" else "operation", names[nth], spot, error)
 
 
-def _blocks(calls: Cohort) -> NDArray[np.int64]:
+def _blocks(calls: ServedCalls) -> NDArray[np.int64]:
     return np.floor(calls.ended / BLOCK_S).astype(np.int64)
 
 
-def _classes(history: History, calls: Cohort) -> Iterator[tuple[str, Mask]]:
+def _classes(history: History, calls: ServedCalls) -> Iterator[tuple[str, Mask]]:
     """Yield each class of failures, and which calls failed with it. Time-outs are not among them: see bad_timeout."""
     failed = calls.outcome == ERROR
     for error in np.unique(calls.error[failed]).tolist():

@@ -23,8 +23,8 @@ import numpy as np
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     YOUNG_S,
-    Cohort,
     Mask,
+    ServedCalls,
     certain,
     ready_since,
     say_seconds,
@@ -53,7 +53,7 @@ _CROWDED_P = 1e-3
 class _Part(NamedTuple):
     """The calls of a stretch, and the workers that were there all the time."""
 
-    calls: Cohort
+    calls: ServedCalls
     workers: list[int]
     seconds: float
 
@@ -228,7 +228,7 @@ def _resized(history: History) -> float:
     return float(buckets.at[changes[-1] + 1]) if len(changes) else -math.inf
 
 
-def _waits_more(calls: Cohort, own: Mask) -> tuple[float, float] | None:
+def _waits_more(calls: ServedCalls, own: Mask) -> tuple[float, float] | None:
     """Return the mean wait of the calls of one worker and of the others, if the first is longer by blocks of time:
     single waits depend on each other. None if it is not.
     """
@@ -246,7 +246,7 @@ def _waits_more(calls: Cohort, own: Mask) -> tuple[float, float] | None:
     return float(calls.waited[own].mean()), float(calls.waited[~own].mean())
 
 
-def _spread(calls: Cohort, wait: float, elsewhere: float, share: float) -> Effect:
+def _spread(calls: ServedCalls, wait: float, elsewhere: float, share: float) -> Effect:
     """What the mean wait would be if the calls could go anywhere: at most what the others wait, if there is room."""
     now = float(calls.waited.mean())
     expected = min(now, elsewhere)
