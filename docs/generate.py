@@ -57,6 +57,7 @@ from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.state_machine import StateMachine
+from pool_monitor.tuner.sizing.guard import GUARD
 
 RULE_FILE = (
     *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
@@ -93,6 +94,11 @@ def receiver() -> str:
 def modes() -> str:
     """The modes of the collector."""
     return _diagram(MODES)
+
+
+def guard() -> str:
+    """Return the states of the guard of a pool's size."""
+    return _diagram(GUARD)
 
 
 def _diagram(machine: StateMachine[Any]) -> str:
@@ -299,6 +305,7 @@ GENERATED = {
     "breaker": breaker,
     "retries": retries,
     "lifecycle": lifecycle,
+    "guard": guard,
     "modes": modes,
     "alert_life": alert_life,
     "receiver": receiver,

@@ -13,7 +13,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import EndedCall, Observation
 from pool_monitor.tuner.sizing import PRESETS, Preset, SizePolicy, caps, demand, make_policy
 from pool_monitor.tuner.sizing.forecast import Forecast
-from pool_monitor.tuner.sizing.service import Cohorts, ServiceTimes
+from pool_monitor.tuner.sizing.service import StartCohorts, ServiceTimes
 from pool_monitor.tuner.sizing.stepping import Stepping
 from tests.helpers.sized import QUIET, Load, exponential, live
 
@@ -120,7 +120,7 @@ def test_the_mean_time_follows_a_change_within_sixty_calls_and_the_chance_of_sin
 
 
 def test_cohorts_are_told_apart_by_the_start_of_a_call_and_are_bounded() -> None:
-    cohorts = Cohorts()
+    cohorts = StartCohorts()
     cohorts.observe([EndedCall(0.0, 5.5, 5.6), EndedCall(0.0, 5.9, 6.2), EndedCall(0.0, 7.0, 8.0)])
     early = cohorts.between(5.0, 6.0)
     assert (early.calls, early.mean) == (2, pytest.approx(0.2))

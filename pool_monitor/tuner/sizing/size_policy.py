@@ -10,7 +10,7 @@ from pool_monitor.tuner.sizing import caps, demand
 from pool_monitor.tuner.sizing.forecast import Forecast
 from pool_monitor.tuner.sizing.guard import Guard
 from pool_monitor.tuner.sizing.presets import Preset
-from pool_monitor.tuner.sizing.service import Cohorts, ServiceTimes
+from pool_monitor.tuner.sizing.service import StartCohorts, ServiceTimes
 from pool_monitor.tuner.sizing.stepping import Stepping
 
 GAP_S = 10.0
@@ -42,7 +42,7 @@ class SizePolicy:
         self.guard = Guard()
         self._forecast = Forecast()
         self._service = ServiceTimes()
-        self._cohorts = Cohorts()
+        self._cohorts = StartCohorts()
         self._stepping = Stepping(self._preset)
         self._under_way = _UnderWay()
         self._processors = caps.Processors()
