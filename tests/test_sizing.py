@@ -13,7 +13,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import EndedCall, Observation
 from pool_monitor.tuner.sizing import PRESETS, Preset, SizePolicy, caps, demand, make_policy
 from pool_monitor.tuner.sizing.forecast import ArrivalForecast
-from pool_monitor.tuner.sizing.service import CallTimes, StartCohorts
+from pool_monitor.tuner.sizing.service import StartCohorts, TimesOnWorker
 from pool_monitor.tuner.sizing.stepping import Stepping
 from tests.helpers.sized import QUIET, Load, exponential, live
 
@@ -109,7 +109,7 @@ def test_a_rate_is_the_same_whatever_the_interval_it_was_seen_in() -> None:
 
 
 def test_the_mean_time_follows_a_change_within_sixty_calls_and_the_chance_of_single_calls_not_at_all() -> None:
-    service = CallTimes()
+    service = TimesOnWorker()
     assert service.mean is None
     for _ in range(100):
         service.observe([0.1] * 8)

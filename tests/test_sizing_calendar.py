@@ -140,8 +140,8 @@ def test_a_time_of_day_that_is_none_is_refused(clock: str) -> None:
 def learned(
     needs: Callable[[datetime], int | None], days: int, first: str = "2026-03-02", step: int = 300
 ) -> PoolSeason:
-    """Return a season that was shown *needs* for *days* from *first*, a Monday."""
-    season, wall = PoolSeason(BERLIN), at(f"{first} 00:00:00")
+    """Return a season that was shown *needs* for *days* from 2 March 2026, a Monday."""
+    season, wall = PoolSeason(BERLIN), at("2026-03-02 00:00:00")
     for _ in range(days * 86400 // step):
         season.observe(wall + step - 1, step, needs(datetime.fromtimestamp(wall, BERLIN)))
         wall += step

@@ -1,4 +1,4 @@
-"""`CallTimes`: how long calls take on a worker; `StartCohorts`: the same by the time at which they started.
+"""`TimesOnWorker`: how long calls take on a worker; `StartCohorts`: the same by the time at which they started.
 
 Service times from the calls that end are too short just after any change, because short calls end first. A comparison
 of before and after therefore takes calls by their start, once all of them have had the time to end.
@@ -25,7 +25,7 @@ COHORTS = 1200
 _SPARE = 300
 
 
-class CallTimes:
+class TimesOnWorker:
     """Averages over calls. Constant memory."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from pool_monitor.tuner.sizing import caps, demand
 from pool_monitor.tuner.sizing.forecast import ArrivalForecast
 from pool_monitor.tuner.sizing.guard import Guard
 from pool_monitor.tuner.sizing.presets import Preset
-from pool_monitor.tuner.sizing.service import CallTimes, StartCohorts
+from pool_monitor.tuner.sizing.service import StartCohorts, TimesOnWorker
 from pool_monitor.tuner.sizing.stepping import Stepping
 
 GAP_S = 10.0
@@ -41,7 +41,7 @@ class SizePolicy:
         """The size that the demand needs now, without bounds and steps; None: it knows too little."""
         self.guard = Guard()
         self._forecast = ArrivalForecast()
-        self._service = CallTimes()
+        self._service = TimesOnWorker()
         self._cohorts = StartCohorts()
         self._stepping = Stepping(self._preset)
         self._under_way = _UnderWay()
