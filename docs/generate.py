@@ -58,6 +58,7 @@ from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.state_machine import StateMachine
 from pool_monitor.tuner.sizing.guard import GUARD
+from pool_monitor.tuner.trial import TRIAL
 
 RULE_FILE = (
     *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
@@ -89,6 +90,11 @@ def alert_life() -> str:
 def receiver() -> str:
     """Return the states of a receiver of alerts."""
     return _diagram(CONTACT)
+
+
+def trial() -> str:
+    """Return the life of a change by the tuner."""
+    return _diagram(TRIAL)
 
 
 def modes() -> str:
@@ -307,6 +313,7 @@ GENERATED = {
     "lifecycle": lifecycle,
     "guard": guard,
     "modes": modes,
+    "trial": trial,
     "alert_life": alert_life,
     "receiver": receiver,
     "default_rules": default_rules,

@@ -434,7 +434,7 @@ def _shared_state(monitor: Monitor) -> SharedState:
     """What must survive a restart. Nothing is imported for it before a part asks for it."""
     from pool_monitor.storage.shared_state import SharedState
 
-    return SharedState(monitor.config.state.path, monitor.context)
+    return SharedState(monitor.config.state.path, monitor.context, alerts=monitor.config.alerts.enabled)
 
 
 def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:

@@ -28,9 +28,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Conclusion = Literal["better", "no_harm", "harm", "too_few"]
 
-REPLAYED = 10_000
-"""Calls of a replay at most: 3 ms."""
-RANKED = 5_000
+REPLAYED = 5_000
+"""Calls of a replay at most, beside those that were there when it begins: 2 ms."""
+RANKED = 3_000
 """Service times of each side that are ranked at most: evenly thinned."""
 OVER = 0.05
 """The share of the calls that may wait longer than the target."""
@@ -126,7 +126,7 @@ def judge(history: History, change: TrialWindow) -> TrialVerdict:
 
 
 def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> TrialVerdict:
-    found = waits(history, change.settled, history.now, round(change.before))
+    found = waits(history, change.settled, _known_until(history), round(change.before), change.at)
     figures |= {
         "over_target": found.over,
         "over_target_at_old_size": found.played_over,
@@ -148,16 +148,21 @@ def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> T
     return TrialVerdict("no_harm", "no harm, and less effect than was expected", figures, found.p95)
 
 
-def waits(history: History, since: float, until: float, size: int) -> Waits:
-    """Return the waits of the calls that arrived from *since* to *until*, and what they were at *size* by a replay of
-    the same calls. The latest `REPLAYED` calls count.
+def waits(history: History, since: float, until: float, size: int, begin: float) -> Waits:
+    """Return the waits of the calls that arrived from *since* to *until*, and what they were at *size* by a replay.
+
+    The replay begins at *begin*, with the calls that were there at that moment: a backlog from before is not the doing
+    of the change. At most the latest `REPLAYED` calls are played.
     """
     calls = history.calls
-    span = until - since
-    fill = since - min(60.0, span)
-    known = calls.outcome != REJECTED
-    within = np.flatnonzero(known & (calls.arrived >= fill) & (calls.arrived < until))[-REPLAYED:]
-    order = within[np.argsort(calls.arrived[within], kind="stable")]
+    known = np.flatnonzero((calls.outcome != REJECTED) & (calls.arrived < until) & (calls.ended > begin))
+    if len(known) > REPLAYED:
+        begin = max(begin, float(np.sort(calls.arrived[known])[-REPLAYED]))
+        begin = min(begin, since)
+        known = known[calls.ended[known] > begin][-2 * REPLAYED :]
+    began = np.where(np.isnan(calls.started[known]), math.inf, calls.started[known])
+    # Those that run at the beginning hold a worker until their end; then come those that wait, then all others.
+    order = known[np.lexsort((calls.arrived[known], began >= begin))]
     arrived, started, ended = calls.arrived[order], calls.started[order], calls.ended[order]
     served = ~np.isnan(started)
     counted = arrived >= since
@@ -165,8 +170,8 @@ def waits(history: History, since: float, until: float, size: int) -> Waits:
         return Waits(0, math.nan, math.nan, math.nan, math.nan)
     waited = np.where(served, started - arrived, ended - arrived)
     over = (waited > history.wait_target) | ~served
-    service = np.where(served, ended - started, _typical(ended[served] - started[served]))
-    played = replay(arrived, service, max(1, size))
+    service = np.where(served, ended - np.maximum(started, begin), _typical(ended[served] - started[served]))
+    played = replay(np.maximum(arrived, begin), service, max(1, size))
     return Waits(
         int(counted.sum()),
         float(over[counted].mean()),
@@ -174,6 +179,16 @@ def waits(history: History, since: float, until: float, size: int) -> Waits:
         float((played[counted] > history.wait_target).mean()),
         float(np.quantile(played[counted], 0.95)),
     )
+
+
+def _known_until(history: History) -> float:
+    """Up to when nearly all calls that arrived have ended: those that hold a worker still are not known, and a replay
+    without them would wait less.
+    """
+    calls = history.calls
+    services = calls.ended[-2_000:] - calls.started[-2_000:]
+    services = services[~np.isnan(services)]
+    return history.now - (min(float(np.quantile(services, 0.995)), FAST_S) if len(services) else 0.0)
 
 
 def _typical(services: Floats) -> float:
@@ -314,11 +329,15 @@ def _failures_now(history: History, change: TrialWindow) -> str | None:
     n, m = int(before.sum()), int(after.sum())
     if m < FAST_CALLS // 2:
         return None
-    for bad, words in ((calls.outcome == REJECTED, "are refused"), (calls.outcome != OK, "fail")):
+    thirds = np.array_split(np.flatnonzero(after), 3)
+    refused = calls.outcome == REJECTED
+    for bad, words in ((refused, "are refused"), ((calls.outcome != OK) & ~refused, "fail")):
         share, hits = float(bad[before].mean()) if n else 0.0, int(bad[after].sum())
+        if min(float(bad[third].mean()) for third in thirds) <= max(2 * share, share + 0.03):
+            continue  # a burst that is over
         usual = max(wilson(int(bad[before].sum()), n).high if n else 0.0, 0.01)
         if hits / m > max(3 * share, share + 0.05) and binomial_above(hits, m, min(usual, 0.99)) < 1e-4:
-            if bad[after].sum() and words == "are refused" and _load(history, change) > 1.15:
+            if words == "are refused" and _load(history, change) > 1.15:
                 continue  # more calls than before are a reason of their own
             return f"{hits / m:.0%} of the calls {words}, {share:.1%} before"
     return None
@@ -331,7 +350,7 @@ def _unexplained_waits(history: History, change: TrialWindow, figures: dict[str,
     size = _size_now(history)
     if size is None:
         return None
-    found = waits(history, change.settled, history.now, size)
+    found = waits(history, change.settled, _known_until(history), size, change.at)
     figures |= {"over_target": found.over, "over_target_by_replay": found.played_over}
     if found.over > max(2 * found.played_over, found.played_over + 0.05, 2 * _over_before(history, change), OVER):
         return (
@@ -346,13 +365,14 @@ def _waits_now(history: History, change: TrialWindow) -> str | None:
     size = round(change.before) if change.kind == "size" else _size_now(history)
     if size is None:
         return None
-    since = history.now - FAST_S
+    until = _known_until(history)
+    since = max(until - FAST_S, change.settled)
     calls = history.calls
-    within = calls.arrived >= since
+    within = _between(calls.arrived, since, until)
     waited = np.where(np.isnan(calls.started), calls.ended, calls.started) - calls.arrived
     if within.sum() < FAST_CALLS or (waited[within] > history.wait_target).mean() <= 0.3:
         return None
-    found = waits(history, since, history.now, size)
+    found = waits(history, since, until, size, change.at)
     if found.over > 0.3 and found.played_over < found.over / 2 and _over_before(history, change) < 0.5 * found.over:
         return f"{found.over:.0%} of the calls wait longer than the target"
     return None

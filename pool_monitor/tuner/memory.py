@@ -82,9 +82,9 @@ class TunerMemory:
         self.out.append(StoreRows({TUNING: {SETTINGS: encoded(self.settings)}}))
 
     def tunable(self, pool: str, knob: str) -> Tunable | None:
-        """The setting *knob* of *pool*; None: it is not there, or it shows nonsense."""
+        """The setting *knob* of *pool*; None: it is not there, its value is no number, or its name cannot be shown."""
         found = next((one for one in self.inputs.tunables.get(pool, ()) if one.name == knob), None)
-        return found if found is not None and isfinite(found.value) else None
+        return found if found is not None and isfinite(found.value) and knob.isprintable() else None
 
     def allowed(self, tunable: Tunable) -> KnobRange:
         """The values that *tunable* may have by its pool and the configuration."""

@@ -16,10 +16,10 @@ from pool_monitor.tuner.intents import StoreRows
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.policy import Policy
+from pool_monitor.tuner.policy_watch import PolicyWatch
 from pool_monitor.tuner.proposals import Proposer
 from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.sizing import SizePolicy, Sizer, Sizing
-from pool_monitor.tuner.supervision import Supervisor
 
 FAILURES = 3
 """So many exceptions of a policy in a row freeze the tuner."""
@@ -54,7 +54,7 @@ class _Pool:
         self.sizer: Sizer | None = None
         self.error = ""
         """Why there is no sizer."""
-        self.supervisor: Supervisor | None = None
+        self.supervisor: PolicyWatch | None = None
         """Of a policy that is not ours."""
         self.failures = 0
         self.slow = False
@@ -86,6 +86,9 @@ class Scaler:
     def step(self) -> None:
         """Look at each pool that was measured."""
         memory = self._memory
+        if memory.mode == "off":
+            self._pools.clear()
+            return
         self._pools = {pool: known for pool, known in self._pools.items() if pool in memory.inputs.tunables}
         for pool, observation in memory.inputs.observations.items():
             tunable = memory.tunable(pool, "size")
@@ -112,8 +115,8 @@ class Scaler:
             logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
             return
         if not isinstance(known.sizer.policy, SizePolicy):
-            known.supervisor = Supervisor(pool, self._memory, self._runner)
-        if state := self._rows.pop(f"season:{pool}", b""):
+            known.supervisor = PolicyWatch(pool, self._memory, self._runner)
+        if state := self._rows.get(f"season:{pool}", b""):
             known.sizer.restore(state)
 
     def _choose(self, pool: str, known: _Pool, sizer: Sizer, tunable: Tunable, observation: Observation) -> None:
@@ -148,8 +151,6 @@ class Scaler:
             ceiling=sizing.ceiling,
             why=why,
         )
-        if memory.mode == "off":
-            return
         self._save(pool, known, sizer)
         if auto:
             known.raised = known.differs_since = None
@@ -186,6 +187,7 @@ class Scaler:
         elif memory.now - known.saved_at >= SEASON_S:
             known.saved_at = memory.now
             if state := sizer.state():
+                self._rows[f"season:{pool}"] = state
                 memory.out.append(StoreRows({TUNING: {f"season:{pool}": state}}))
 
     # -- auto -------------------------------------------------------------------------------------------------------

@@ -92,10 +92,9 @@ class MiniPool:
         self.service, self.spread, self.effects, self.target = service, spread, effects, target
         self.now = 0.0
         self.free = [0.0] * size
-        self.busy_until: list[float] = []
         self.rows: list[tuple[float, float, float, int]] = []  # arrived, started, ended, outcome
         self.bucket_rows: list[list[float]] = []  # arrivals, size, deaths, for each second
-        self.waiting_until: list[float] = []
+        self.under_way: list[tuple[float, float, float, int]] = []
 
     def advance(self, seconds: float = 1.0) -> Observation:
         """Let time pass, and return what has happened."""
@@ -125,8 +124,10 @@ class MiniPool:
         deaths = int(self.random.poisson(self.effects(settings, 1).deaths * seconds))
         self.bucket_rows.append([float(arrivals), float(size), float(deaths)])
         self.now += seconds
-        ended = [row for row in self.rows[-3_000:] if self.now - seconds < row[2] <= self.now]
-        waiting = sum(1 for row in self.rows[-3_000:] if row[0] <= self.now < row[1])
+        self.under_way += self.rows[len(self.rows) - len(times) :]
+        ended = [row for row in self.under_way if row[2] <= self.now]
+        self.under_way = [row for row in self.under_way if row[2] > self.now]
+        waiting = sum(self.now < row[1] for row in self.under_way)
         busy = sum(end > self.now for end in self.free)
         return Observation(
             now=self.now,
