@@ -58,6 +58,7 @@ from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.state_machine import StateMachine
+from pool_monitor.tuner.sizing.guard import GUARD
 from pool_monitor.tuner.trial import TRIAL
 
 RULE_FILE = (
@@ -105,6 +106,11 @@ def trial() -> str:
 def modes() -> str:
     """The modes of the collector."""
     return _diagram(MODES)
+
+
+def guard() -> str:
+    """Return the states of the guard of a pool's size."""
+    return _diagram(GUARD)
 
 
 def _diagram(machine: StateMachine[Any]) -> str:
@@ -311,6 +317,7 @@ GENERATED = {
     "breaker": breaker,
     "retries": retries,
     "lifecycle": lifecycle,
+    "guard": guard,
     "modes": modes,
     "trial": trial,
     "alert_life": alert_life,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import EndedCall, Observation
 from pool_monitor.tuner.sizing import PRESETS, Preset, SizePolicy, caps, demand, make_policy
-from pool_monitor.tuner.sizing.forecast import Forecast
-from pool_monitor.tuner.sizing.service import Cohorts, ServiceTimes
+from pool_monitor.tuner.sizing.forecast import ArrivalForecast
+from pool_monitor.tuner.sizing.service import StartCohorts, TimesOnWorker
 from pool_monitor.tuner.sizing.stepping import Stepping
 from tests.helpers.sized import QUIET, Load, exponential, live
 
@@ -76,14 +76,14 @@ def test_a_backlog_asks_for_the_workers_that_end_it_in_time(waiting: int, expect
 
 
 def test_a_steady_rate_is_not_followed_when_it_varies_by_chance() -> None:
-    forecast = Forecast()
+    forecast = ArrivalForecast()
     for second in range(1, 121):
         forecast.observe(float(second), 1.0, 80 + (9 if second % 2 else -9))
     assert forecast.rate(4.0) == pytest.approx(80, rel=0.02)
 
 
 def test_a_jump_of_the_rate_is_followed_within_three_seconds() -> None:
-    forecast = Forecast()
+    forecast = ArrivalForecast()
     for second in range(1, 121):
         forecast.observe(float(second), 1.0, 40)
     for second in range(121, 124):
@@ -92,7 +92,7 @@ def test_a_jump_of_the_rate_is_followed_within_three_seconds() -> None:
 
 
 def test_a_slope_is_followed_for_as_long_as_a_worker_takes_to_start() -> None:
-    forecast = Forecast()
+    forecast = ArrivalForecast()
     for second in range(1, 61):
         forecast.observe(float(second), 1.0, 2 * second)
     assert forecast.rate(10.0) - forecast.rate(0.0) == pytest.approx(20.0, rel=0.05)
@@ -101,7 +101,7 @@ def test_a_slope_is_followed_for_as_long_as_a_worker_takes_to_start() -> None:
 def test_a_rate_is_the_same_whatever_the_interval_it_was_seen_in() -> None:
     rates = []
     for steps, arrivals in ((1, 80), (10, 8), (4, 20)):
-        forecast = Forecast()
+        forecast = ArrivalForecast()
         for step in range(1, 60 * steps + 1):
             forecast.observe(step / steps, 1 / steps, arrivals)
         rates.append(forecast.rate(4.0))
@@ -109,7 +109,7 @@ def test_a_rate_is_the_same_whatever_the_interval_it_was_seen_in() -> None:
 
 
 def test_the_mean_time_follows_a_change_within_sixty_calls_and_the_chance_of_single_calls_not_at_all() -> None:
-    service = ServiceTimes()
+    service = TimesOnWorker()
     assert service.mean is None
     for _ in range(100):
         service.observe([0.1] * 8)
@@ -120,7 +120,7 @@ def test_the_mean_time_follows_a_change_within_sixty_calls_and_the_chance_of_sin
 
 
 def test_cohorts_are_told_apart_by_the_start_of_a_call_and_are_bounded() -> None:
-    cohorts = Cohorts()
+    cohorts = StartCohorts()
     cohorts.observe([EndedCall(0.0, 5.5, 5.6), EndedCall(0.0, 5.9, 6.2), EndedCall(0.0, 7.0, 8.0)])
     early = cohorts.between(5.0, 6.0)
     assert (early.calls, early.mean) == (2, pytest.approx(0.2))

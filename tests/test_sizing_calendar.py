@@ -16,7 +16,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.sizing import Sizer
 from pool_monitor.tuner.sizing.schedule import Schedule
-from pool_monitor.tuner.sizing.season import DAYS, ROWS, Season
+from pool_monitor.tuner.sizing.season import DAYS, ROWS, PoolSeason
 from tests.helpers.sized import QUIET
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -137,9 +137,11 @@ def test_a_time_of_day_that_is_none_is_refused(clock: str) -> None:
 # -- the season -------------------------------------------------------------------------------------------------------
 
 
-def learned(needs: Callable[[datetime], int | None], days: int, first: str = "2026-03-02", step: int = 300) -> Season:
-    """Return a season that was shown *needs* for *days* from *first*, a Monday."""
-    season, wall = Season(BERLIN), at(f"{first} 00:00:00")
+def learned(
+    needs: Callable[[datetime], int | None], days: int, first: str = "2026-03-02", step: int = 300
+) -> PoolSeason:
+    """Return a season that was shown *needs* for *days* from 2 March 2026, a Monday."""
+    season, wall = PoolSeason(BERLIN), at("2026-03-02 00:00:00")
     for _ in range(days * 86400 // step):
         season.observe(wall + step - 1, step, needs(datetime.fromtimestamp(wall, BERLIN)))
         wall += step
@@ -220,7 +222,7 @@ def test_what_was_learned_survives_a_restart_and_is_bounded() -> None:
     season = learned(office, 40, step=1800)
     state = season.state()
     assert len(state) <= DAYS * (4 + 2 * ROWS) + 8 <= 17 * 1024
-    again = Season(BERLIN)
+    again = PoolSeason(BERLIN)
     again.restore(state)
     assert again.state() == state
     assert again.upcoming(at("2026-04-11 03:00:00")) == season.upcoming(at("2026-04-11 03:00:00"))
@@ -230,7 +232,7 @@ def test_what_was_learned_survives_a_restart_and_is_bounded() -> None:
     "state", [b"", b"season0\nxyz", b"season1\n" + b"x" * 17, b"season1\n" + b"\xff" * 580, b"\0" * 9999]
 )
 def test_a_state_that_is_none_is_ignored(state: bytes) -> None:
-    season = Season(BERLIN)
+    season = PoolSeason(BERLIN)
     season.restore(state)
     assert season.state() == b"season1\n"
 

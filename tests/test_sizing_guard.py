@@ -9,7 +9,7 @@ import pytest
 from pool_monitor.tuner.observation import EndedCall
 from pool_monitor.tuner.sizing import SizePolicy
 from pool_monitor.tuner.sizing.guard import GUARD, Guard, GuardState
-from pool_monitor.tuner.sizing.service import Cohorts
+from pool_monitor.tuner.sizing.service import StartCohorts
 from tests.helpers.sized import QUIET, Load, live
 
 
@@ -17,7 +17,7 @@ class Scene:
     """A guard that is shown sizes, and calls whose mean time the test says."""
 
     def __init__(self) -> None:
-        self.guard, self.cohorts, self.now, self._chance = Guard(), Cohorts(), 0.0, random.Random(7)
+        self.guard, self.cohorts, self.now, self._chance = Guard(), StartCohorts(), 0.0, random.Random(7)
 
     def second(self, size: int, mean: float, calls: int = 80) -> GuardState:
         self.now += 1

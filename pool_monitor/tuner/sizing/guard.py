@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from pool_monitor.state_machine import StateMachine
-from pool_monitor.tuner.sizing.service import Cohort, Cohorts
+from pool_monitor.tuner.sizing.service import StartCohort, StartCohorts
 
 GROWTH = 0.1
 """A growth by this share opens an episode."""
@@ -113,7 +113,7 @@ class Guard:
             self._step("expired")
         self._size = None
 
-    def look(self, now: float, size: int, service: float | None, cold_start: float, cohorts: Cohorts) -> None:
+    def look(self, now: float, size: int, service: float | None, cold_start: float, cohorts: StartCohorts) -> None:
         """Take one observation, and go on to the next state if the time or the evidence says so."""
         grown_from = self._size
         grew = grown_from is not None and size >= grown_from + max(1.0, GROWTH * grown_from)
@@ -165,7 +165,7 @@ class Guard:
         self._episode = episode
         self._until = episode.ready + 4 * episode.service + max(JUDGED_S, 20 * episode.service)
 
-    def _judge(self, now: float, size: int, service: float, cohorts: Cohorts) -> None:
+    def _judge(self, now: float, size: int, service: float, cohorts: StartCohorts) -> None:
         episode = self._episode
         if episode is None:
             return
@@ -189,7 +189,9 @@ class Guard:
             return
         self._compare(now, size, episode.before, low, high, complete=first >= self._all_ready)
 
-    def _compare(self, now: float, size: int, before: int, low: Cohort, high: Cohort, *, complete: bool) -> None:
+    def _compare(
+        self, now: float, size: int, before: int, low: StartCohort, high: StartCohort, *, complete: bool
+    ) -> None:
         z = (high.mean - low.mean) / math.sqrt(max(high.variance + low.variance, 1e-18))
         slower = high.mean > SLOWER * low.mean
         gain, full = (size / high.mean) / (before / low.mean), size / before - 1
@@ -209,7 +211,7 @@ class Guard:
         elif self.state is GuardState.STOPPED:
             self._step("not slower")
 
-    def _verify(self, now: float, cohorts: Cohorts) -> None:
+    def _verify(self, now: float, cohorts: StartCohorts) -> None:
         if now >= self._until:
             self._step("expired")
             return

@@ -1,4 +1,4 @@
-"""`Season`: the shape of the days and weeks of one pool, learned from what its load has needed, and what comes next.
+"""`PoolSeason`: the shape of the days and weeks of one pool, learned from what its load has needed; what comes next.
 
 A day is 288 rows of five minutes of the local wall clock. The size that is expected for a row is the largest that at
 least 70 % of the comparable days have needed: so neither a holiday nor a flash crowd on one day teaches anything.
@@ -55,7 +55,7 @@ class Rise(NamedTuple):
     """And those that were seen."""
 
 
-class Season:
+class PoolSeason:
     """What is learned of one pool. Bound: 28 days of 288 numbers."""
 
     def __init__(self, zone: tzinfo | None = None) -> None:

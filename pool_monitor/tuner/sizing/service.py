@@ -1,4 +1,4 @@
-"""`ServiceTimes`: how long calls take on a worker; `Cohorts`: the same by the time at which they started.
+"""`TimesOnWorker`: how long calls take on a worker; `StartCohorts`: the same by the time at which they started.
 
 Service times from the calls that end are too short just after any change, because short calls end first. A comparison
 of before and after therefore takes calls by their start, once all of them have had the time to end.
@@ -21,11 +21,11 @@ DIFFERENT = 0.25
 """The fast average counts if it differs from the slow one by more than this share, and by more than chance."""
 MOST_CV2 = 25.0
 COHORTS = 1200
-"""Rows of a second that `Cohorts` keeps. It clears away when it has 300 more."""
+"""Rows of a second that `StartCohorts` keeps. It clears away when it has 300 more."""
 _SPARE = 300
 
 
-class ServiceTimes:
+class TimesOnWorker:
     """Averages over calls. Constant memory."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def _moved(before: float, mean: float, count: int, reach: int) -> float:
     return before * keep + mean * (1 - keep)
 
 
-class Cohort(NamedTuple):
+class StartCohort(NamedTuple):
     """The calls that started in a stretch of time."""
 
     calls: int
@@ -83,7 +83,7 @@ class Cohort(NamedTuple):
     """Of the mean: the square of its standard error."""
 
 
-class Cohorts:
+class StartCohorts:
     """Sums of execution times by the second in which the calls started. Keeps at most 1,500 rows."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Cohorts:
     def clear(self) -> None:
         self._rows.clear()
 
-    def between(self, begin: float, end: float) -> Cohort:
+    def between(self, begin: float, end: float) -> StartCohort:
         """Return the calls that started from *begin* until *end*, to the second."""
         first, last = math.floor(begin), max(math.ceil(end), math.floor(begin) + 1)
         rows = self._rows
@@ -116,7 +116,7 @@ class Cohorts:
             chosen = [rows[second] for second in range(first, last) if second in rows]
         count = int(sum(row[0] for row in chosen))
         if not count:
-            return Cohort(0, math.nan, math.nan)
+            return StartCohort(0, math.nan, math.nan)
         mean = sum(row[1] for row in chosen) / count
         variance = max(0.0, sum(row[2] for row in chosen) / count - mean * mean) / count
-        return Cohort(count, mean, variance)
+        return StartCohort(count, mean, variance)

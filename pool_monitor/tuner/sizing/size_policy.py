@@ -7,10 +7,10 @@ from collections import deque
 
 from pool_monitor.tuner.observation import EndedCall, Observation
 from pool_monitor.tuner.sizing import caps, demand
-from pool_monitor.tuner.sizing.forecast import Forecast
+from pool_monitor.tuner.sizing.forecast import ArrivalForecast
 from pool_monitor.tuner.sizing.guard import Guard
 from pool_monitor.tuner.sizing.presets import Preset
-from pool_monitor.tuner.sizing.service import Cohorts, ServiceTimes
+from pool_monitor.tuner.sizing.service import StartCohorts, TimesOnWorker
 from pool_monitor.tuner.sizing.stepping import Stepping
 
 GAP_S = 10.0
@@ -40,9 +40,9 @@ class SizePolicy:
         self.needed: int | None = None
         """The size that the demand needs now, without bounds and steps; None: it knows too little."""
         self.guard = Guard()
-        self._forecast = Forecast()
-        self._service = ServiceTimes()
-        self._cohorts = Cohorts()
+        self._forecast = ArrivalForecast()
+        self._service = TimesOnWorker()
+        self._cohorts = StartCohorts()
         self._stepping = Stepping(self._preset)
         self._under_way = _UnderWay()
         self._processors = caps.Processors()
