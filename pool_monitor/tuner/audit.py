@@ -60,6 +60,8 @@ class LoggedChange(Struct, kw_only=True):
     after: float
     origin: str
     why: str
+    actor: str = ""
+    """Who asked for it; empty: the tuner itself."""
 
 
 class _Row(Struct, kw_only=True):

@@ -126,7 +126,9 @@ class TunerMemory:
         before = tunable.value
         kept = self._changes.setdefault(pool, deque(maxlen=CHANGES_MAX))
         kept.append(
-            LoggedChange(at=self.wall, knob=tunable.name, before=before, after=value, origin=origin, why=reason)
+            LoggedChange(
+                at=self.wall, knob=tunable.name, before=before, after=value, origin=origin, why=reason, actor=actor
+            )
         )
         self.out.append(StoreRows({TUNING: {f"changes:{pool}": encoded_changes(kept)}}))
         self.out.append(Apply(pool, tunable.name, value, None, grows, restores))
