@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import isfinite
 
 import click
 
@@ -24,6 +25,8 @@ def command(pool: str, setting: str, value: float, reason: str, author: str | No
     """Propose VALUE for a SETTING of POOL, such as size. It waits for approval, and is validated, like any other
     change. The id is printed, for `tune approve`.
     """
+    if not isfinite(value):
+        raise click.BadParameter(f"{value:g} is no value of a setting", param_hint="'VALUE'")
     print_text(
         f"{asyncio.run(_propose(address, pool, setting, value, reason, user() if author is None else author))}\n"
     )
