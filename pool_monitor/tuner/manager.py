@@ -14,6 +14,7 @@ from pool_monitor import telemetry
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import TUNING_TRANSITION
+from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
@@ -267,6 +268,7 @@ class Tuner:
             await thread.close()
         from pool_monitor.tuner.core import TunerCore
         from pool_monitor.tuner.driver import TunerDriver
+        from pool_monitor.tuner.mismatch import mismatches
         from pool_monitor.tuner.observer import Observer
 
         context = self._context
@@ -288,6 +290,8 @@ class Tuner:
         self._observers = {name: Observer(self._journal, name) for name in self._journal.pools}
         self._keeper, self._core = keeper, core
         self._driver = TunerDriver(core, self._commit, context.tunables)
+        for text in mismatches(self._config.tuner, self._journal.pools, context.tunables()):
+            logger("tuner").warning(plain(text))
 
     async def close(self) -> None:
         """End. What is on trial is undone: nobody watches it from now on."""
@@ -335,4 +339,5 @@ def _load() -> None:
     import pool_monitor.storage.shared_state
     import pool_monitor.tuner.core
     import pool_monitor.tuner.driver
+    import pool_monitor.tuner.mismatch
     import pool_monitor.tuner.observer  # noqa: F401
