@@ -29,6 +29,8 @@ CHANGES_MAX = 50
 """Changes without a trial that are kept in the row of a pool."""
 AGAIN_S = 5.0
 """Time until a value that could not be set is tried again."""
+GONE_S = 60.0
+"""A setting that was not seen for so long is gone. Before, its pool could not be asked, and may answer again."""
 ALONE = "set"
 """The state that an event of a decision without a trial has."""
 
@@ -66,6 +68,8 @@ class TunerMemory:
         self.inputs = TunerInputs(tunables={})
         self.pinned: dict[tuple[str, str], float] = {}
         """By pool and setting: the value with which the pool began, which is what the operator wrote."""
+        self._seen_at: dict[tuple[str, str], float] = {}
+        """When each setting of `pinned` was seen last, monotonic."""
         self.killed = False
         self._refused: dict[tuple[str, str], float] = {}
         self.gap: str | None = None
@@ -91,15 +95,25 @@ class TunerMemory:
         return range_of(tunable, self.config.knobs)
 
     def pin(self) -> None:
-        """Note the values of settings that are new, and forget those of pools that are gone."""
-        present = {pool: {one.name: one for one in knobs} for pool, knobs in self.inputs.tunables.items()}
-        self.pinned = {key: value for key, value in self.pinned.items() if key[1] in present.get(key[0], ())}
-        self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
-        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in present}
-        for pool, knobs in present.items():
-            for name, tunable in knobs.items():
+        """Note the values of settings that are new, and forget those that are gone."""
+        for pool, knobs in self.inputs.tunables.items():
+            for tunable in knobs:
                 if isfinite(tunable.value):
-                    self.pinned.setdefault((pool, name), tunable.value)
+                    self._seen_at[pool, tunable.name] = self.now
+                    self.pinned.setdefault((pool, tunable.name), tunable.value)
+        self._seen_at = {key: at for key, at in self._seen_at.items() if self.now - at <= GONE_S}
+        self.pinned = {key: value for key, value in self.pinned.items() if key in self._seen_at}
+        self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
+        pools = self.pools()
+        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in pools}
+
+    def pools(self) -> set[str]:
+        """The pools that are there, also those that could not be asked for a moment."""
+        return {pool for pool, _ in self._seen_at} | set(self.inputs.tunables)
+
+    def gone(self, pool: str, knob: str) -> bool:
+        """Whether a setting is not there any more. False also while its pool could not be asked for a moment."""
+        return (pool, knob) not in self._seen_at
 
     def set(
         self,
