@@ -60,6 +60,8 @@ class Observation(NamedTuple):
     """Bytes of a large worker (95th percentile); None: not known."""
     memory_free: int | None
     """Bytes that more workers may take; None: not known."""
+    failed: int = 0
+    """Calls that have ended on a worker in the interval with an error, which *calls* has too."""
 
     @property
     def utilization(self) -> float | None:
