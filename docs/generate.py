@@ -18,6 +18,7 @@ from typing import Any
 import draw_imports
 from msgspec import Struct
 
+from pool_monitor.advisor.lifecycle import LIFE as ADVICE_LIFE
 from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric, Unit
 from pool_monitor.alerts.defaults import default_rules as rules_of_the_package
 from pool_monitor.alerts.delivery.contact import CONTACT
@@ -57,6 +58,8 @@ from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.state_machine import StateMachine
+from pool_monitor.tuner.sizing.guard import GUARD
+from pool_monitor.tuner.trial import TRIAL
 
 RULE_FILE = (
     *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
@@ -85,14 +88,29 @@ def alert_life() -> str:
     return _diagram(LIFE)
 
 
+def recommendation_life() -> str:
+    """Return the transitions of a recommendation."""
+    return _diagram(ADVICE_LIFE)
+
+
 def receiver() -> str:
     """Return the states of a receiver of alerts."""
     return _diagram(CONTACT)
 
 
+def trial() -> str:
+    """Return the life of a change by the tuner."""
+    return _diagram(TRIAL)
+
+
 def modes() -> str:
     """The modes of the collector."""
     return _diagram(MODES)
+
+
+def guard() -> str:
+    """Return the states of the guard of a pool's size."""
+    return _diagram(GUARD)
 
 
 def _diagram(machine: StateMachine[Any]) -> str:
@@ -299,8 +317,11 @@ GENERATED = {
     "breaker": breaker,
     "retries": retries,
     "lifecycle": lifecycle,
+    "guard": guard,
     "modes": modes,
+    "trial": trial,
     "alert_life": alert_life,
+    "recommendation_life": recommendation_life,
     "receiver": receiver,
     "default_rules": default_rules,
     "pool_config": pool_config,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from pool_monitor.storage.shared_state import SharedState
     from pool_monitor.tuner.manager import Tuner
 
+
+T = TypeVar("T")
 
 _REASON_MAX = 500
 """Most characters of the reason why a part is degraded."""
@@ -231,8 +233,8 @@ class Monitor:
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
             alerts=self.alerts.shown() if "alerts" in self.__dict__ else (),  # without them, nothing is imported
-            recommendations=self.advisor.recommendations() if "advisor" in self.__dict__ else (),
-            tuning=self.tuner.view() if "tuner" in self.__dict__ else None,
+            recommendations=_or_else((), self.advisor.recommendations) if "advisor" in self.__dict__ else (),
+            tuning=_or_else(None, self.tuner.view) if "tuner" in self.__dict__ else None,
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
@@ -434,7 +436,7 @@ def _shared_state(monitor: Monitor) -> SharedState:
     """What must survive a restart. Nothing is imported for it before a part asks for it."""
     from pool_monitor.storage.shared_state import SharedState
 
-    return SharedState(monitor.config.state.path, monitor.context)
+    return SharedState(monitor.config.state.path, monitor.context, alerts=monitor.config.alerts.enabled)
 
 
 def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:
@@ -458,6 +460,15 @@ def _filters(config: TelemetryConfig) -> Iterator[None]:
     finally:
         if telemetry.filters() is chosen:
             telemetry.configure(before.allow, before.deny, before.sample)
+
+
+def _or_else(otherwise: T, read: Callable[[], T]) -> T:
+    """What *read* returns. A defect of ours must not cost the Snapshot."""
+    try:
+        return read()
+    except Exception:  # noqa: BLE001
+        logger("monitor").exception("a Snapshot has a gap")
+        return otherwise
 
 
 def _contained(job: Callable[[], object]) -> None:

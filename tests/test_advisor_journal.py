@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +15,14 @@ from pool_monitor import events, telemetry
 from pool_monitor.advisor.call_ring import CallRing
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
 from pool_monitor.advisor.journal import Journal
-from pool_monitor.advisor.names import OTHER
-from pool_monitor.clock import ManualClock
+from pool_monitor.advisor.numbering import OTHER
+from pool_monitor.advisor.pool_journal import BYTES
+from pool_monitor.clock import ManualClock, SystemClock
+from pool_monitor.errors import PoolSaturated
 from pool_monitor.events import CATALOGUE
 from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observer import COLD_START_S, Observer
+from tests.helpers.support import ops_pool
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -249,6 +253,22 @@ def test_names_beyond_the_limits_count_as_one(watched: Watched) -> None:
     assert history.by_operation[OPERATIONS - 1].counts.sum() == 21
 
 
+def test_memory_is_bounded_whatever_the_names_and_the_time(watched: Watched) -> None:
+    for hour in range(6):
+        for number in range(OPERATIONS):
+            watched.ok(operation=f"work-{number}", worker=number)
+            about = {"pool": "text", "pool_instance": "one", "worker": f"text-{number}", "pid": 7}
+            events.RESOURCE_WORKER.event.emit({"rss": number + hour}, about)
+        watched.pass_time(1)
+        watched.clock.advance(3600)
+    pool = watched.journal.pools["text"]
+    for worker in range(8):
+        for sample in range(700):
+            pool.by_worker.sample(sample * 300.0, worker, 7, 1.0, None)
+    assert BYTES / 4 < pool.nbytes < BYTES < 14e6
+    assert len(watched.journal.history("text").by_worker[0].rss) == 648
+
+
 def test_numbers_that_are_nonsense_are_dropped_and_the_others_kept(watched: Watched) -> None:
     for whole, queue in ((5, 9), (-1, -1), (2**60, 0), ("x", 0), (2**70, 0), (None, None)):
         series = events.OPERATION_STOP.event.series
@@ -326,3 +346,22 @@ def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> 
     seen = observer.observe(watched.view(), low=1, high=9)
     assert (seen.cold_start, seen.worker_memory) == (3.0, 50)
     assert seen.cpu_fraction == pytest.approx(0.5, rel=0.1)
+
+
+async def test_the_journal_agrees_with_a_real_pool() -> None:
+    async with ops_pool(size=2, queue_limit=20) as pool:
+        journal = Journal([pool.name], SystemClock(), journal_id="test-real")
+        journal.attach()
+        try:
+            journal.tick({pool.name: pool.status()})
+            results = await asyncio.gather(*(pool.run("echo", n) for n in range(60)), return_exceptions=True)
+            journal.tick({pool.name: pool.status()})
+            kept, calls = journal.pools[pool.name], journal.history(pool.name).calls
+        finally:
+            journal.detach()
+    refused = sum(isinstance(one, PoolSaturated) for one in results)
+    assert (kept.arrived, kept.refused) == (60, refused)
+    assert np.bincount(calls.outcome, minlength=6).tolist() == [60 - refused, 0, 0, 0, 0, refused]
+    served = ~np.isnan(calls.started)
+    assert (calls.arrived <= calls.ended).all()
+    assert (calls.started[served] <= calls.ended[served] + 1e-6).all()

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -244,6 +245,16 @@ class Calls(RuleBasedStateMachine):
             self.calls.paused = True
         else:
             self.do(self.calls.resume)
+
+    @rule(
+        timeout=st.sampled_from([0.5, 2.0, 5.0, 20.0]),
+        max_wait=st.sampled_from([None, 0.5, 60.0]),
+        queue_limit=st.sampled_from([0, 2, 1000]),
+        retry_budget=st.sampled_from([0.0, 0.1, 1.0]),
+    )
+    def configure(self, timeout: float, max_wait: float | None, queue_limit: int, retry_budget: float) -> None:
+        changes = {"timeout": timeout, "max_wait": max_wait, "queue_limit": queue_limit, "retry_budget": retry_budget}
+        self.do(lambda: self.calls.configure(msgspec.structs.replace(self.calls.config, **changes)))
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 2.0, 6.0]))
     def time_passes(self, seconds: float) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from pool_monitor import ConfigError
 from pool_monitor.storage import state_store
-from pool_monitor.storage.shared_state import OWNERS, Outage, Owner, SharedState, audit_key
+from pool_monitor.storage.shared_state import OWNERS, Outage, Owner, SharedState
 from pool_monitor.storage.sqlite_file import pragma
 from pool_monitor.storage.state import Changes, MemoryState
-from pool_monitor.storage.state_store import ROWS_MAX, STATE, TABLES, SavedTransition, StateStore
+from pool_monitor.storage.state_store import STATE, TABLES, SavedTransition, StateStore
 from pool_monitor.testing import ManualClock
 
 T0 = 1_700_000_000.0
@@ -70,7 +70,7 @@ def test_every_table_has_one_owner():
 async def test_each_owner_finds_its_own_after_a_restart(house: House, path: Path):
     alerts, tuner = await house.state.open("alerts"), await house.state.open("tuner")
     assert await alerts.commit(Changes({"alerts": {"a": b"1"}}, [SavedTransition(1, T0, b"t")]))
-    assert await tuner.commit(Changes({"tuning": {"mode": b'"auto"'}, "trials": {audit_key(1): b"{}"}}))
+    assert await tuner.commit(Changes({"tuning": {"mode": b'"auto"'}, "trials": {"one": b"{}"}}))
     await alerts.close()
     await tuner.close()
     again = House(path).state
@@ -91,14 +91,14 @@ async def test_everything_of_one_owner_leaves_the_others_alone(house: House, pat
     await alerts.commit(Changes({"alerts": {"a": b"1", "b": b"2"}}))
     await alerts.commit(Changes({"alerts": {"a": b"3"}}, whole=True))
     assert tuner.load().rows["tuning"] == {"mode": b"1"}
-    await tuner.commit(Changes({"trials": {audit_key(1): b"x"}}, whole=True))
+    await tuner.commit(Changes({"trials": {"one": b"x"}}, whole=True))
     await alerts.close()
     await tuner.close()
     with closing(StateStore(path, "")) as store:
         rows = store.load().rows
     assert {table: found for table, found in rows.items() if found} == {
         "alerts": {"a": b"3"},
-        "trials": {audit_key(1): b"x"},
+        "trials": {"one": b"x"},
     }
 
 
@@ -175,17 +175,17 @@ async def test_each_owner_has_what_its_own_commits_add_up_to(
         await keeper.close()
 
 
-async def test_the_audit_drops_the_oldest_rows(house: House, path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(ROWS_MAX, "trials", 3)  # type: ignore[arg-type]
-    tuner = await house.state.open("tuner")
-    for number in (8, 9, 10, 11):
-        assert await tuner.commit(Changes({"trials": {audit_key(number): str(number).encode()}}))
-    await tuner.commit(Changes({"trials": {audit_key(number): b"" for number in (12, 13)}}))
-    kept = [audit_key(number) for number in (11, 12, 13)]
-    assert list(tuner.load().rows["trials"]) == kept
-    await tuner.close()
-    with closing(StateStore(path, "")) as store:
-        assert list(store.load().rows["trials"]) == kept
+def test_a_monitor_that_is_entered_on_another_loop_has_the_same_state(path: Path):
+    house = House(path)
+
+    async def life(number: int) -> int:
+        tuner, advisor = await asyncio.gather(house.state.open("tuner"), house.state.open("advisor"))
+        found = len(tuner.load().rows["tuning"])
+        assert await tuner.commit(Changes({"tuning": {str(number): b"1"}}))
+        await asyncio.gather(tuner.close(), advisor.close())
+        return found
+
+    assert [asyncio.run(life(number)) for number in range(3)] == [0, 1, 2]
 
 
 async def test_without_a_path_every_owner_has_a_memory_that_says_it_is_stored():

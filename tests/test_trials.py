@@ -10,7 +10,7 @@ import pytest
 from pool_monitor.snapshot.tuning import TrialState
 from pool_monitor.state_machine import IllegalTransition
 from pool_monitor.tuner.pace import Pace
-from pool_monitor.tuner.trial import FINAL, RUNNING, TRIAL, WAITING, Stage, Trial
+from pool_monitor.tuner.trial import FINAL, RUNNING, TRIAL, WAITING, Trial, TrialStage
 from tests.helpers.gates import in_gates
 from tests.helpers.trial_rig import Effects, FakeTunable, MiniPool, Rig
 
@@ -33,23 +33,23 @@ def tried(rig: Rig, knob: str, value: float, *, warm: float = 130, most: float =
 
 
 def test_the_states_of_the_table_are_those_of_the_snapshot() -> None:
-    assert {stage.value for stage in Stage} == set(TrialState.__args__)  # type: ignore[attr-defined]
+    assert {stage.value for stage in TrialStage} == set(TrialState.__args__)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("stage", Stage)
-def test_every_trigger_in_every_state_is_in_the_table_or_illegal(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", TrialStage)
+def test_every_trigger_in_every_state_is_in_the_table_or_illegal(stage: TrialStage) -> None:
     for trigger in TRIGGERS:
         if trigger in TRIAL.table[stage]:
-            assert TRIAL.step(stage, trigger) in Stage
+            assert TRIAL.step(stage, trigger) in TrialStage
         else:
             with pytest.raises(IllegalTransition):
                 TRIAL.step(stage, trigger)
 
 
 def test_the_states_are_waiting_running_kept_or_final_and_final_ones_are_left_by_nothing() -> None:
-    assert WAITING | RUNNING | FINAL | {Stage.KEPT} == set(Stage)
+    assert WAITING | RUNNING | FINAL | {TrialStage.KEPT} == set(TrialStage)
     assert all(not TRIAL.table[stage] for stage in FINAL)
-    assert all(TRIAL.reachable(stage) & (FINAL | {Stage.KEPT}) for stage in Stage)
+    assert all(TRIAL.reachable(stage) & (FINAL | {TrialStage.KEPT}) for stage in TrialStage)
 
 
 def test_every_running_state_can_be_left_when_the_pool_is_gone() -> None:
@@ -58,7 +58,7 @@ def test_every_running_state_can_be_left_when_the_pool_is_gone() -> None:
 
 def test_a_value_is_only_tried_in_running_states() -> None:
     for stage in WAITING:
-        assert set(TRIAL.table[stage].values()) & RUNNING <= {Stage.APPLYING}
+        assert set(TRIAL.table[stage].values()) & RUNNING <= {TrialStage.APPLYING}
 
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_a_harmful_change_is_rolled_back_within_one_validation_window(name: str)
     began = rig.pool.now
     trial = tried(rig, knob, value, warm=0)
     restored = [one for one in rig.intents if getattr(one, "restores", False)]
-    assert trial.stage is Stage.ROLLED_BACK, trial.reason
+    assert trial.stage is TrialStage.ROLLED_BACK, trial.reason
     assert next(one.value for one in rig.pool.knobs if one.name == knob) == before
     assert len(restored) == 1
     assert trial.changed_at - began - 1_700_000_000 <= QUICK.warm_up + 2 * QUICK.validation + 2 * QUICK.look
@@ -144,7 +144,7 @@ def test_a_harmful_change_is_rolled_back_within_one_validation_window(name: str)
 def test_a_change_without_harm_is_kept(make: Callable[[], MiniPool], knob: str, value: float) -> None:
     rig = Rig(make(), pace=QUICK)
     trial = tried(rig, knob, value)
-    assert trial.stage is Stage.KEPT, trial.reason
+    assert trial.stage is TrialStage.KEPT, trial.reason
     assert next(one.value for one in rig.pool.knobs if one.name == knob) == value
     assert trial.verdict in ("better", "no_harm")
 
@@ -156,14 +156,14 @@ def test_harm_is_found_with_the_real_times_for_many_seeds(name: str) -> None:
         pool = make()
         pool.random = np.random.default_rng(seed)
         trial = tried(Rig(pool), knob, value, warm=610, most=900)
-        assert trial.stage is Stage.ROLLED_BACK, (seed, trial.reason)
+        assert trial.stage is TrialStage.ROLLED_BACK, (seed, trial.reason)
 
 
 def test_a_trial_with_too_few_calls_is_undone_where_the_setting_is_risky() -> None:
     risky = tried(Rig(small_pool(rate=0.05, knobs=[timeout_knob()]), pace=QUICK), "timeout", 5)
-    assert (risky.stage, risky.verdict) == (Stage.ROLLED_BACK, "inconclusive")
+    assert (risky.stage, risky.verdict) == (TrialStage.ROLLED_BACK, "inconclusive")
     safe = tried(Rig(small_pool(rate=0.05, knobs=[interval_knob()]), pace=QUICK), "health_interval", 9)
-    assert (safe.stage, safe.verdict) == (Stage.KEPT, "inconclusive")
+    assert (safe.stage, safe.verdict) == (TrialStage.KEPT, "inconclusive")
 
 
 def test_a_rollback_that_does_not_help_is_called_false() -> None:
@@ -171,6 +171,6 @@ def test_a_rollback_that_does_not_help_is_called_false() -> None:
     pool = small_pool(rate=15, knobs=[backoff_knob()])
     pool.effects = lambda _settings, _busy: Effects(slower=2.0 if pool.now > 133 else 1.0)
     trial = tried(Rig(pool, pace=QUICK), "backoff_min", 1.5)
-    assert trial.stage is Stage.ROLLED_BACK
+    assert trial.stage is TrialStage.ROLLED_BACK
     assert trial.false_rollback
     assert "not the cause" in trial.reason

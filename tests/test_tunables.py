@@ -34,6 +34,7 @@ from pool_monitor.pool.tunables import KNOBS
 from pool_monitor.testing import InlinePool
 from pool_monitor.tunable import Tunable
 from tests.helpers.fakes import FakePool
+from tests.helpers.gates import in_gates
 from tests.helpers.support import OPS, eventually, ops_pool, pid_of
 from tests.helpers.virtual import clock, run
 
@@ -124,6 +125,17 @@ async def test_a_pool_that_is_not_open_cannot_be_changed():
         for one in pool.tunables():
             with pytest.raises(PoolClosed):
                 one.set(one.high)
+
+
+def test_the_limits_of_all_workers_together_leave_memory_free():
+    pool = inline(recycle_rss=2**30, size=4, max_size=8)
+    pool._settings.memory_limit = 5 * 2**30
+    limit = knob(pool, "recycle_rss")
+    assert (limit.low, limit.high) == (2**29, 0.9 * 5 * 2**30 // 4)
+    pool._settings.memory_limit = 2**30
+    assert limit.high == limit.value, "what the operator has set stays in its range"
+    pool._settings.memory_limit = None
+    assert limit.high == 1.5 * 2**30
 
 
 # -- the size -----------------------------------------------------------------------------------------------------
@@ -324,7 +336,7 @@ async def test_a_process_is_recycled_by_the_memory_limit_of_now():
         await eventually(lambda: pool.workers()[0].pid not in (None, before))
 
 
-@pytest.mark.parametrize("kind", [InlinePool, Pool])
+@pytest.mark.parametrize("kind", [InlinePool, in_gates(Pool)])
 async def test_a_worker_holds_as_many_calls_as_allowed_now(kind: type[Pool]):
     async with kind(OPS, name="ops", size=1, concurrency=4, max_size=2) as pool:
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from pool_monitor.config.tuner import TunerConfig
+from pool_monitor.config.tuner import ScheduleEntry, TunerConfig
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot.advice import Change, Effect, Recommendation
 from pool_monitor.snapshot.alerts import AlertView
 from pool_monitor.tuner.audit import SETTINGS, TRIALS, TUNING
 from pool_monitor.tuner.core import TunerCore
 from pool_monitor.tuner.driver import TunerDriver
-from pool_monitor.tuner.intents import Apply, StoreRows, TunerInputs
+from pool_monitor.tuner.intents import Apply, Emit, StoreRows, TunerInputs
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.pace import Pace
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 from tests.helpers.trial_rig import WALL, Effects, FakeTunable, MiniPool, Rig
 
 QUICK = Pace(
@@ -160,11 +161,11 @@ def test_a_person_rolls_back_what_runs_and_what_was_kept() -> None:
         identity = one.core.propose("text", "timeout", 9.0)
         one.core.approve(identity)
         one.run(60 if keep else 5)
-        assert trial_of(one, identity).stage is (Stage.KEPT if keep else Stage.VALIDATING)
+        assert trial_of(one, identity).stage is (TrialStage.KEPT if keep else TrialStage.VALIDATING)
         assert one.core.rollback(author="ben") == [identity]
         one.run(40)
         assert knob(one, "timeout").value == 10.0
-        assert trial_of(one, identity).stage is Stage.ROLLED_BACK
+        assert trial_of(one, identity).stage is TrialStage.ROLLED_BACK
     assert one.core._memory.settings.rollbacks == []  # a person's own do not count
 
 
@@ -200,7 +201,7 @@ def test_off_undoes_what_runs_and_changes_nothing_more(how: str) -> None:
     assert one.core.mode == "off"
     one.run(60)
     assert knob(one, "timeout").value == 10.0
-    assert trial_of(one, identity).stage is Stage.ROLLED_BACK
+    assert trial_of(one, identity).stage is TrialStage.ROLLED_BACK
     one.policy.size = 9
     one.recommendations = [advice("timeout", 10, 8)]
     one.run(60)
@@ -227,14 +228,14 @@ def test_an_alert_that_begins_during_a_trial_ends_it_and_an_older_one_lets_only_
     one.core.approve(harmless)
     one.core.approve(growth)
     one.run(5)
-    assert trial_of(one, growth).stage is Stage.VALIDATING
-    assert trial_of(one, harmless).stage is Stage.AWAITING_APPROVAL
+    assert trial_of(one, growth).stage is TrialStage.VALIDATING
+    assert trial_of(one, harmless).stage is TrialStage.AWAITING_APPROVAL
     one.alerts = [alert(since=WALL + one.pool.now)]
     one.run(2)
-    assert trial_of(one, growth).stage in (Stage.ROLLING_BACK, Stage.VERIFYING)
+    assert trial_of(one, growth).stage in (TrialStage.ROLLING_BACK, TrialStage.VERIFYING)
     one.alerts = [alert("other")]
     one.run(60)
-    assert trial_of(one, harmless).stage in (Stage.VALIDATING, Stage.KEPT)
+    assert trial_of(one, harmless).stage in (TrialStage.VALIDATING, TrialStage.KEPT)
 
 
 def test_a_freeze_by_a_person_ends_trials_and_by_itself() -> None:
@@ -245,7 +246,7 @@ def test_a_freeze_by_a_person_ends_trials_and_by_itself() -> None:
     one.run(5)
     one.core.freeze("release", 100, "ana")
     one.run(50)
-    assert trial_of(one, identity).stage is Stage.ROLLED_BACK
+    assert trial_of(one, identity).stage is TrialStage.ROLLED_BACK
     view = one.core.view()
     assert (view.frozen, view.frozen_until) == ("release", pytest.approx(WALL + 135 + 100))
     waiting = one.core.propose("text", "timeout", 9.0)
@@ -253,7 +254,7 @@ def test_a_freeze_by_a_person_ends_trials_and_by_itself() -> None:
     one.run(40)
     assert "frozen" in trial_of(one, waiting).reason
     one.run(20)
-    assert trial_of(one, waiting).stage is Stage.VALIDATING
+    assert trial_of(one, waiting).stage is TrialStage.VALIDATING
     assert one.core.view().frozen is None
     for wrong in (0, -1, math.inf, math.nan):
         with pytest.raises(ConfigError):
@@ -370,6 +371,33 @@ def test_a_policy_in_recommend_proposes_what_it_has_wanted_for_long_and_takes_it
     assert one.pool.size.seen == []
 
 
+def test_an_effect_that_is_no_number_and_foreign_text_do_not_cost_the_row_of_a_trial() -> None:
+    one = rig()
+    nan = Effect(metric="x", now=math.nan, expected=1.0, low=0.5, high=1.5)
+    found = msgspec.structs.replace(advice("timeout", 10, 4), effect=nan, summary="bad \ud800 \x1b[31m text")
+    one.recommendations = [found]
+    one.run(2)
+    (view,) = one.fresh().pending()
+    assert view.effect is None
+    assert view.reason.isprintable()
+
+
+def test_a_change_that_cannot_be_judged_is_undone() -> None:
+    one = rig()
+    one.run(20)
+    identity = one.core.propose("text", "timeout", 9.0)
+    one.core.approve(identity)
+    one.run(1)
+
+    def broken() -> Any:
+        raise RuntimeError("no history")
+
+    one.pool.history = broken  # type: ignore[method-assign]
+    one.run(60)
+    assert knob(one, "timeout").value == 10.0
+    assert trial_of(one, identity).stage is TrialStage.ROLLED_BACK
+
+
 # -- the fast loop ----------------------------------------------------------------------------------------------------
 
 
@@ -417,7 +445,7 @@ def test_a_trial_holds_the_size_and_ends_when_many_calls_wait() -> None:
     one.pool.rate_at = lambda _now: 100.0
     one.run(5)
     assert one.pool.size.value == 12
-    assert trial_of(one, identity).stage in (Stage.VERIFYING, Stage.ROLLED_BACK)
+    assert trial_of(one, identity).stage in (TrialStage.VERIFYING, TrialStage.ROLLED_BACK)
     assert knob(one, "timeout").value == 10.0
 
 
@@ -453,6 +481,23 @@ def test_growth_of_a_users_policy_under_contention_is_rolled_back() -> None:
     policy.size = 12
     one.run(40)
     assert one.pool.size.value == 4
+
+
+@pytest.mark.parametrize("mode", ["recommend", "auto", "off"])
+def test_the_schedule_is_followed_in_recommend_and_auto_and_the_size_from_before_comes_back(mode: str) -> None:
+    start, end = (datetime.fromtimestamp(WALL + after, UTC).astimezone() for after in (600, 1200))
+    entry = ScheduleEntry(start=start.strftime("%H:%M"), end=end.strftime("%H:%M"), min_size=7)
+    one = rig(mode, schedule=(entry,))
+    one.pool.rate_at = lambda _now: 1.0
+    one.run(500)
+    assert one.pool.size.value == 4
+    one.run(60)  # the workers are ready at the beginning, not started then
+    expected = 4 if mode == "off" else 7
+    assert one.pool.size.value == expected
+    if mode == "recommend":
+        one.run(700)
+        assert one.pool.size.seen == [7, 4]
+        assert {event.metadata["origin"] for event in one.intents if isinstance(event, Emit)} == {"schedule"}
 
 
 # -- what is stored ---------------------------------------------------------------------------------------------------
@@ -513,7 +558,7 @@ def test_what_cannot_be_stored_is_not_applied_but_what_is_restored_is() -> None:
         first = one.core.propose("text", "timeout", 9.0)
         one.core.approve(first)
         await step(driver)
-        assert trial_of(one, first).stage is Stage.REJECTED
+        assert trial_of(one, first).stage is TrialStage.REJECTED
         assert knob(one, "timeout").seen == []
         healthy = True
         second = one.core.propose("text", "timeout", 9.0)
@@ -547,7 +592,7 @@ def test_a_pool_that_closes_or_goes_ends_its_trial() -> None:
                 one.core.step(one.pool.now + second, WALL + one.pool.now + second, TunerInputs(tunables={}))
             one.pool.now += 65
         one.run(3)
-        assert trial_of(one, identity).stage is Stage.EXPIRED
+        assert trial_of(one, identity).stage is TrialStage.EXPIRED
 
 
 def test_a_setting_that_fails_to_be_set_ends_the_trial_before_anything_has_changed() -> None:
@@ -557,7 +602,7 @@ def test_a_setting_that_fails_to_be_set_ends_the_trial_before_anything_has_chang
     identity = one.core.propose("text", "timeout", 9.0)
     one.core.approve(identity)
     one.run(3)
-    assert trial_of(one, identity).stage is Stage.REJECTED
+    assert trial_of(one, identity).stage is TrialStage.REJECTED
 
 
 def test_every_change_is_stored_before_it_is_applied() -> None:

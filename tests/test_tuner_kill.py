@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import IO, NamedTuple
 
 import pytest
 
-from pool_monitor.tuner.trial import FINAL, RUNNING, WAITING, Stage
+from pool_monitor.tuner.trial import FINAL, RUNNING, WAITING, TrialStage
 from tests.helpers.gates import in_gates, thinned
 from tests.helpers.support import controlled
 from tests.helpers.tuned_life import AFTER, BEFORE, KNOB
@@ -28,10 +32,10 @@ class Life(NamedTuple):
     """Of all trials, at its end."""
 
     @property
-    def stored(self) -> list[Stage]:
+    def stored(self) -> list[TrialStage]:
         """The states of the trial, as they were stored."""
         labels = [point.split() for point in self.points]
-        return [Stage(last) for word, *_, last in labels if word == "after_commit" and last != "-"]
+        return [TrialStage(last) for word, *_, last in labels if word == "after_commit" and last != "-"]
 
     @property
     def sets(self) -> list[float]:
@@ -84,13 +88,13 @@ def lives(tmp_path: Path) -> Iterator[Lives]:
 def check(before: Sequence[Life], last: Life) -> None:
     """Whether *last* has made good what was under way when the lives *before* it were killed."""
     assert last.value is not None
-    stages = [Stage(state) for state in last.states]
-    assert set(stages) <= FINAL | {Stage.KEPT}, "the decision is recorded"
+    stages = [TrialStage(state) for state in last.states]
+    assert set(stages) <= FINAL | {TrialStage.KEPT}, "the decision is recorded"
     assert len(stages) == 1, "and it is one trial from its proposal to its end"
-    assert last.value == (AFTER if stages == [Stage.KEPT] else BEFORE)
+    assert last.value == (AFTER if stages == [TrialStage.KEPT] else BEFORE)
     stored = [stage for life in before for stage in life.stored]
     if stored and stored[-1] in RUNNING:
-        assert stages == [Stage.ROLLED_BACK]
+        assert stages == [TrialStage.ROLLED_BACK]
         assert set(last.sets) <= {BEFORE}, "the old value first, and nothing after it"
 
 
@@ -120,7 +124,7 @@ def test_a_kill_at_any_point_leaves_the_old_value_or_a_recorded_decision(lives: 
         assert first.points == points[:last]
         killed_in |= set(first.stored[-1:])
         check([first], lives.one(end, survives=survives))
-    assert killed_in >= RUNNING - (set() if end != "kept" else {Stage.ROLLING_BACK, Stage.VERIFYING})
+    assert killed_in >= RUNNING - (set() if end != "kept" else {TrialStage.ROLLING_BACK, TrialStage.VERIFYING})
     assert killed_in & WAITING
 
 
@@ -137,3 +141,32 @@ def test_kills_while_a_kill_is_made_good_leave_the_same(lives: Lives):
                 break
         last = before.pop() if before[-1].value is not None else lives.one(end, survives=True)
         check(before, last)
+
+
+# -- a real service -----------------------------------------------------------------------------------------------
+
+
+def service(path: Path, *stage: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.helpers.tuned_service", str(path), *stage],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "found"),
+    [in_gates("awaiting_approval", "awaiting_approval")]
+    + [in_gates(stage.value, "rolled_back") for stage in sorted(RUNNING)],
+)
+def test_a_service_that_was_killed_in_a_trial_begins_with_the_old_value(tmp_path: Path, stage: str, found: str):
+    killed = service(tmp_path / "state.db", stage)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = service(tmp_path / "state.db")
+    assert again.returncode == 0, again.stderr
+    said = json.loads(again.stdout)
+    assert (said["value"], said["states"]) == (BEFORE, [found])
+    assert all(reason for reason in said["reason"])

@@ -20,7 +20,7 @@ from pool_monitor.tuner.driver import act
 from pool_monitor.tuner.intents import Apply, Intent, StoreRows
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.pace import Pace
-from pool_monitor.tuner.trial import FINAL, RUNNING, Stage
+from pool_monitor.tuner.trial import FINAL, RUNNING, TrialStage
 from tests.helpers.trial_rig import WALL, Effects, FakeTunable, MiniPool, Rig
 
 QUICK = Pace(
@@ -71,7 +71,7 @@ class TunerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig = made()
-        self.finals: dict[str, Stage] = {}
+        self.finals: dict[str, TrialStage] = {}
         self.stored: set[str] = set()
 
     @rule(seconds=st.integers(1, 12))
@@ -200,7 +200,7 @@ class TunerMachine(RuleBasedStateMachine):
         trials = list(self.rig.core._memory.book)
         assert sum(trial.running for trial in trials) <= 1
         for key, row in self.rig.rows.get("trials", {}).items():
-            stage = Stage(msgspec.json.decode(row)["trial"]["stage"])
+            stage = TrialStage(msgspec.json.decode(row)["trial"]["stage"])
             assert self.finals.get(key, stage) is stage
             if stage in FINAL:
                 self.finals[key] = stage
@@ -284,6 +284,9 @@ def test_a_kill_at_every_boundary_leaves_the_old_value_or_a_finished_decision(re
         values = {knob.name: knob.value for knob in again.pool.knobs}
         for trial in again.core._memory.book:
             assert not trial.running, (number, trial)
-            assert trial.stage is not Stage.KEPT or trial.knob == "timeout"
-            assert values[trial.knob] == (trial.after if trial.stage is Stage.KEPT else trial.before), (number, trial)
+            assert trial.stage is not TrialStage.KEPT or trial.knob == "timeout"
+            assert values[trial.knob] == (trial.after if trial.stage is TrialStage.KEPT else trial.before), (
+                number,
+                trial,
+            )
             assert trial.reason

@@ -16,7 +16,7 @@ import pytest
 
 from pool_monitor import Monitor, telemetry
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
 from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig, StateConfig, TunerConfig
 from pool_monitor.config.advisor import AdvisorConfig
@@ -26,6 +26,7 @@ from pool_monitor.events import ADVICE_TRANSITION, MONITOR_ACTION, TUNING_TRANSI
 from pool_monitor.service.client import Address, open_client
 from pool_monitor.snapshot import Change, Effect
 from pool_monitor.testing import InlinePool
+from pool_monitor.tuner.observation import Observation
 from tests.helpers.programs import runtime_dir
 
 __all__ = ["runtime_dir"]
@@ -35,6 +36,13 @@ pytestmark = pytest.mark.usefixtures("runtime_dir", "no_leaks")
 class Target:
     def work(self, value: int) -> int:
         return value
+
+
+class Three:
+    """A policy that wants three workers."""
+
+    def decide(self, observation: Observation) -> int:
+        return 3
 
 
 def configured(path: Path | None = None, **tuner: Any) -> MonitorConfig:
@@ -62,7 +70,7 @@ def at(monitor: Monitor) -> Address:
     return Address("it", monitor.address, "http://localhost")
 
 
-def growing(history: History) -> list[Detection]:
+def growing(history: PoolHistory) -> list[Detection]:
     """A pattern that always finds that the pool should have one worker more."""
     return [
         Detection(
@@ -251,6 +259,33 @@ async def test_what_is_on_trial_is_undone_when_the_monitor_is_left(tmp_path: Pat
             assert (undone.state, pool.size) == ("rolled_back", 2)
 
 
+@pytest.mark.usefixtures("found")
+async def test_a_monitor_that_is_entered_again_goes_on_with_what_it_knows():
+    async with InlinePool(Target, name="text", size=2, min_size=1, max_size=4) as pool:
+        monitor = Monitor(pool, config=configured())
+        async with monitor:
+            for _ in range(3):
+                await monitor.advisor.advise()
+            await monitor.tuner.step()
+            made = monitor.tuner.propose("text", "size", 3)
+        known = monitor.advisor.recommendations()
+        assert len(known) == 1
+        async with monitor:
+            assert monitor.advisor.recommendations() == known
+            await monitor.tuner.step()
+            assert made in [one.id for one in monitor.tuner.pending()]
+            monitor.tuner.approve(made)
+            await monitor.tuner.settled()
+            assert pool.size == 3
+
+
+async def test_leaving_waits_for_a_pass_and_leaves_no_thread():
+    async with entered() as (_, monitor):
+        passing = asyncio.create_task(monitor.advisor.advise())
+        await asyncio.sleep(0)
+    await asyncio.wait_for(passing, 5)
+
+
 async def test_the_kill_switch_wins_over_every_mode(monkeypatch: pytest.MonkeyPatch):
     async with entered(configured(mode="auto")) as (pool, monitor):
         made = monitor.tuner.propose("text", "size", 3)
@@ -272,6 +307,38 @@ async def test_a_tuner_that_is_off_can_be_switched_on_while_the_service_runs():
             while not (view := monitor.tuner.view()) or not view.sizing:
                 await asyncio.sleep(0.01)
         assert view.mode == "recommend"
+
+
+async def test_a_policy_that_cannot_be_made_is_refused_when_the_monitor_is_entered():
+    with pytest.raises(ConfigError, match="nowhere cannot be imported"):
+        async with entered(configured(policy="nowhere:Steps")):
+            pass
+
+
+async def test_a_defect_of_the_tuner_costs_its_own_part_of_the_snapshot_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async with entered() as (_, monitor):
+        monkeypatch.setattr(monitor.tuner, "view", lambda: 1 / 0)
+        monkeypatch.setattr(monitor.advisor, "recommendations", lambda: 1 / 0)
+        snapshot = monitor.snapshot()
+        assert (snapshot.tuning, snapshot.recommendations, list(snapshot.pools)) == (None, (), ["text"])
+        assert "a Snapshot has a gap" in caplog.text
+        monkeypatch.undo()
+
+
+async def test_what_a_policy_decides_is_in_the_history_also_after_a_restart(tmp_path: Path):
+    one = InlinePool(Target, name="text", size=2, min_size=1, max_size=4)
+    config = configured(tmp_path, mode="auto", policy="tests.test_tuning_public:Three", season=False)
+    async with one as pool:
+        async with Monitor(pool, config=config) as monitor:
+            for _ in range(2):
+                await monitor.tuner.step()
+            assert pool.size == 3
+        async with Monitor(pool, config=config) as monitor:
+            await monitor.tuner.step()
+            [made] = monitor.tuner.history()
+            assert (made.state, made.origin, made.before, made.after) == ("set", "policy", 2.0, 3.0)
 
 
 async def test_what_was_decided_survives_a_restart(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, get_args
 
 import pytest
@@ -17,9 +18,12 @@ from pool_monitor.view import ASCII, LIVE, UNICODE, Freshness, listing, overview
 from pool_monitor.view import advice_words as words
 from pool_monitor.view.advice_page import advice_rows, selected_advice
 from pool_monitor.view.notices import notices
+from pool_monitor.view.period_report import markdown
+from pool_monitor.view.period_report import text as period_text
 from tests.helpers import advice_samples, golden, samples
 from tests.helpers.advice_samples import NOW, WAIT, recommendation, trial
 from tests.test_view_overview import assert_fits, nasty_text, sizes
+from tests.test_view_period_report import report as period_report
 
 KEYS = "Enter why  A approve  R reject  B undo  D dismiss"
 
@@ -196,6 +200,22 @@ def test_the_report_has_advice_and_changes() -> None:
     assert "ADVICE" not in report(samples.snapshot())
 
 
+def test_the_report_on_a_period_has_what_is_recommended_and_what_was_changed() -> None:
+    found = replace(
+        period_report(),
+        recommendations=advice_samples.recommendations()[:2],
+        changes=advice_samples.trials(),
+    )
+    shown = flat(period_text(found, width=200, zone=UTC))
+    assert "advice and tuning" in shown
+    assert "overloaded of pool text (score 71): 95% of the calls waited for up to 480ms" in shown
+    assert "in that time: 3 changes of settings" in shown
+    assert "| text | size 6 > 4 | rolled back | policy | tuner | p95 wait rose to 310ms |" in markdown(found).replace(
+        "\\>", ">"
+    )
+    assert "advice and tuning" not in period_text(period_report(), width=100, zone=UTC)
+
+
 def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> None:
     told = tuning_families(several(verdicts={"kept": 2}, frozen="x"))
     found = {one.name.removeprefix("pool_monitor_"): one for one in told}
@@ -208,6 +228,8 @@ def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> 
         "wanted": [6], "low": [2], "high": [16], "floor": [3], **({"ceiling": [None]} if sizes_of["ceiling"] else {}),
     }  # fmt: skip
     assert all(not one.series for one in tuning_families(samples.snapshot()))
+    numbers = [value for one in found.values() for _, values in one.series for value in values]
+    assert not any(isinstance(value, bool) for value in numbers)
 
 
 # the keys

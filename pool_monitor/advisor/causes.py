@@ -10,27 +10,28 @@ HOST_SUBJECTS = ("host", "loop", "process")
 """Subjects of no pool: what is found there concerns all pools."""
 
 EXPLAINS: Mapping[Pattern, frozenset[Pattern]] = {
-    "throttled": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout", "imbalance"}),
-    "noisy_neighbour": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout", "imbalance"}),
-    "loop_lag": frozenset({"overloaded", "slow_operation", "bad_timeout", "imbalance"}),
+    "throttled": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout"}),
+    "noisy_neighbour": frozenset({"overloaded", "oversubscription", "slow_operation", "bad_timeout"}),
+    "loop_lag": frozenset({"overloaded", "slow_operation", "bad_timeout"}),
     "oversubscription": frozenset({"overloaded", "slow_operation", "bad_timeout", "underused"}),
-    "slow_operation": frozenset({"overloaded", "bad_timeout", "imbalance"}),
-    "imbalance": frozenset({"overloaded", "slow_operation", "bad_timeout", "error_hotspot"}),
+    "imbalance": frozenset({"overloaded", "slow_operation", "bad_timeout"}),
+    "slow_operation": frozenset({"overloaded", "bad_timeout"}),
+    "bad_timeout": frozenset({"overloaded"}),
     "cold_start": frozenset({"overloaded"}),
-    "bad_timeout": frozenset({"overloaded", "slow_operation", "error_hotspot", "imbalance"}),
-    "error_hotspot": frozenset({"bad_timeout"}),
 }
-"""Cause -> the patterns that follow from it in the same pool. Where two explain each other, the first in this order
-is the cause.
-"""
-_ORDER = {pattern: place for place, pattern in enumerate(EXPLAINS)}
+"""Cause -> the patterns that follow from it in the same pool. No two explain each other."""
 
 
-def cause_of(pattern: Pattern, found: Iterable[Pattern]) -> Pattern | None:
-    """The first of the patterns *found* in the same pool that explains *pattern*; None: none does."""
-    place = _ORDER.get(pattern, len(_ORDER))
-    for cause in sorted(set(found) & EXPLAINS.keys(), key=lambda one: _ORDER[one]):
-        mutual = cause in EXPLAINS.get(pattern, ())
-        if pattern in EXPLAINS[cause] and not (mutual and place < _ORDER[cause]):
+def cause_of(pattern: Pattern, subject: str, found: Iterable[tuple[Pattern, str]]) -> Pattern | None:
+    """Which of the patterns *found* in the same pool explains *pattern*; None: none does. Each has its subject.
+
+    A cause in one operation explains nothing of another operation, and one in a worker nothing of another worker.
+    """
+    for cause, where in found:
+        if pattern in EXPLAINS.get(cause, ()) and (where == subject or _kind(where) != _kind(subject)):
             return cause
     return None
+
+
+def _kind(subject: str) -> str:
+    return subject.partition(" ")[0]

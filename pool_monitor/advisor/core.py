@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from pool_monitor.advisor.causes import HOST_SUBJECTS, cause_of
 from pool_monitor.advisor.explaining import Grounds, explanation
-from pool_monitor.advisor.history import History
-from pool_monitor.advisor.lifecycle import LIFE, SHOWN, Stage
+from pool_monitor.advisor.history import PoolHistory
+from pool_monitor.advisor.lifecycle import LIFE, SHOWN, AdviceStage
 from pool_monitor.advisor.look import Look, look
-from pool_monitor.advisor.multiplicity import Judged, significant
+from pool_monitor.advisor.multiplicity import SignificantDetection, significant
 from pool_monitor.advisor.persistence import Persistence
 from pool_monitor.advisor.priority import score
 from pool_monitor.log import plain
@@ -72,7 +72,7 @@ class _Entry:
 
     __slots__ = ("dismissal", "grounds", "stage", "told")
 
-    def __init__(self, told: Recommendation, stage: Stage, grounds: Grounds | None) -> None:
+    def __init__(self, told: Recommendation, stage: AdviceStage, grounds: Grounds | None) -> None:
         self.told, self.stage, self.grounds = told, stage, grounds
         self.dismissal: _SavedRow | None = None
 
@@ -108,7 +108,7 @@ class AdvisorCore:
         """Note that a pass begins, so that the next one is not due for a while."""
         self._pass_at = now
 
-    def step(self, now: float, histories: Callable[[], Sequence[History]]) -> tuple[list[Transition], Look | None]:
+    def step(self, now: float, histories: Callable[[], Sequence[PoolHistory]]) -> tuple[list[Transition], Look | None]:
         """Make a pass if it is due, at once. Returns what has changed, and what was found; None: no pass was due."""
         if not self.due(now):
             return [], None
@@ -131,17 +131,17 @@ class AdvisorCore:
         self._forget(seen.wall)
         return changed
 
-    def _unexplained(self, judged: dict[Key, Judged]) -> dict[Key, Judged]:
+    def _unexplained(self, judged: dict[Key, SignificantDetection]) -> dict[Key, SignificantDetection]:
         """Without the consequences of what was found too, or is recommended already."""
         there = [*judged, *(key for key, entry in self._entries.items() if entry.stage in SHOWN)]
-        kept: dict[Key, Judged] = {}
+        kept: dict[Key, SignificantDetection] = {}
         for key, one in judged.items():
             near = [other for other in there if other != key and (_of_host(other) or other.pool == one.pool)]
-            if cause_of(key.pattern, (other.pattern for other in near)) is None:
+            if cause_of(key.pattern, key.subject, ((other.pattern, other.subject) for other in near)) is None:
                 kept[key] = one
         return kept
 
-    def _advance(self, key: Key, one: Judged | None, seen: Look) -> Iterable[Transition]:
+    def _advance(self, key: Key, one: SignificantDetection | None, seen: Look) -> Iterable[Transition]:
         entry, persistence = self._entries.get(key), self._candidates.get(key)
         if persistence is None:  # it was forgotten, as too many were found
             persistence = self._candidates.setdefault(key, Persistence())
@@ -149,7 +149,7 @@ class AdvisorCore:
         if entry is None:
             if one is not None and persistence.holds and self._room():
                 grounds = Grounds(one, persistence.share)
-                entry = self._entries[key] = _Entry(_told(key, grounds, seen.wall, seen.wall), Stage.NEW, grounds)
+                entry = self._entries[key] = _Entry(_told(key, grounds, seen.wall, seen.wall), AdviceStage.NEW, grounds)
                 yield Transition(entry.told, "")
             return
         if one is not None and entry.stage in SHOWN:
@@ -159,37 +159,45 @@ class AdvisorCore:
         if trigger is not None:
             yield self._move(key, entry, trigger, one, persistence, seen.wall)
 
-    def _trigger(self, entry: _Entry, one: Judged | None, persistence: Persistence, seen: Look) -> str | None:
+    def _trigger(
+        self, entry: _Entry, one: SignificantDetection | None, persistence: Persistence, seen: Look
+    ) -> str | None:
         """What a pass says about a recommendation that is known; None: nothing changes."""
         wall, told = seen.wall, entry.told
         again = "found" if one is not None and persistence.holds else None
-        if entry.stage is Stage.DISMISSED:
+        if entry.stage is AdviceStage.DISMISSED:
             dismissal = entry.dismissal
             if dismissal is None or wall - dismissal.at >= DISMISSED_S:
                 return "over"
             much_worse = one is not None and _weight(one) >= MUCH_WORSE * dismissal.weight
             return "worse" if again and much_worse else None
-        if entry.stage is Stage.EXPIRED:
+        if entry.stage is AdviceStage.EXPIRED:
             return again
         if persistence.gone:
             return "gone"
-        if entry.stage is Stage.APPLIED:
+        if entry.stage is AdviceStage.APPLIED:
             return again
         if _is_applied(told.change, seen.settings.get(told.pool or "", {})):
             return "applied"
-        return "settled" if entry.stage is Stage.NEW and wall - told.opened_at >= NEW_S else None
+        return "settled" if entry.stage is AdviceStage.NEW and wall - told.opened_at >= NEW_S else None
 
     def _move(
-        self, key: Key, entry: _Entry, trigger: str, one: Judged | None, persistence: Persistence, wall: float
+        self,
+        key: Key,
+        entry: _Entry,
+        trigger: str,
+        one: SignificantDetection | None,
+        persistence: Persistence,
+        wall: float,
     ) -> Transition:
         before = entry.stage
         entry.stage = LIFE.step(before, trigger)
         if trigger == "applied":
             persistence.clear()  # what is found from now on is found after the change
-        if before is Stage.DISMISSED:
+        if before is AdviceStage.DISMISSED:
             entry.dismissal = None
             self._unsaved[entry.told.id] = None
-        if entry.stage is Stage.NEW and one is not None:
+        if entry.stage is AdviceStage.NEW and one is not None:
             entry.grounds = Grounds(one, persistence.share)
             entry.told = _told(key, entry.grounds, wall, wall)
         else:
@@ -201,7 +209,9 @@ class AdvisorCore:
         """Whether one more can be kept: the one that has expired first gives way."""
         if len(self._entries) < RECOMMENDATIONS:
             return True
-        over = [key for key, entry in self._entries.items() if entry.stage in (Stage.EXPIRED, Stage.APPLIED)]
+        over = [
+            key for key, entry in self._entries.items() if entry.stage in (AdviceStage.EXPIRED, AdviceStage.APPLIED)
+        ]
         if not over:
             self.left_out += 1
             return False
@@ -210,7 +220,7 @@ class AdvisorCore:
 
     def _forget(self, wall: float) -> None:
         for key, entry in list(self._entries.items()):
-            if entry.stage is Stage.EXPIRED and wall - entry.told.updated_at >= EXPIRED_KEPT_S:
+            if entry.stage is AdviceStage.EXPIRED and wall - entry.told.updated_at >= EXPIRED_KEPT_S:
                 del self._entries[key]
         idle = [key for key, one in self._candidates.items() if one.idle and key not in self._entries]
         for key in idle:
@@ -276,15 +286,15 @@ class AdvisorCore:
                 continue
             told = row.recommendation
             if len(self._entries) < RECOMMENDATIONS:
-                entry = _Entry(told, Stage.DISMISSED, None)
+                entry = _Entry(told, AdviceStage.DISMISSED, None)
                 entry.dismissal = row
                 self._entries[Key(told.pattern, told.subject, told.pool)] = entry
         return damaged
 
 
-def _by_key(judged: Iterable[Judged]) -> dict[Key, Judged]:
+def _by_key(judged: Iterable[SignificantDetection]) -> dict[Key, SignificantDetection]:
     """The detections by what they are about: of several, the one that matters most."""
-    found: dict[Key, Judged] = {}
+    found: dict[Key, SignificantDetection] = {}
     for one in judged:
         subject = plain(one.detection.subject[:_TEXT])
         key = Key(one.detection.pattern, subject, None if subject in HOST_SUBJECTS else one.pool)
@@ -297,7 +307,7 @@ def _of_host(key: Key) -> bool:
     return key.pool is None
 
 
-def _weight(one: Judged) -> float:
+def _weight(one: SignificantDetection) -> float:
     return one.detection.impact * one.detection.urgency
 
 
@@ -307,7 +317,9 @@ def id_of(key: Key) -> str:
     return f"{key.pattern}-{hashlib.blake2s(text.encode(errors='replace'), digest_size=4).hexdigest()}"
 
 
-def _told(key: Key, grounds: Grounds, opened_at: float, wall: float, stage: Stage = Stage.NEW) -> Recommendation:
+def _told(
+    key: Key, grounds: Grounds, opened_at: float, wall: float, stage: AdviceStage = AdviceStage.NEW
+) -> Recommendation:
     """The recommendation, in words that any screen can show."""
     found = grounds.judged.detection
     return Recommendation(

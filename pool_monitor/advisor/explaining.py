@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pool_monitor.advisor.multiplicity import Judged
+from pool_monitor.advisor.multiplicity import SignificantDetection
 from pool_monitor.advisor.persistence import PASSES
 from pool_monitor.advisor.priority import confidence, label
 from pool_monitor.snapshot.advice import Pattern, Recommendation
@@ -30,7 +30,7 @@ DISPROOFS: Mapping[Pattern, str] = {
 class Grounds(NamedTuple):
     """What a recommendation stands on."""
 
-    judged: Judged
+    judged: SignificantDetection
     share: float
     """The share of the latest passes that have found it."""
 

@@ -1,4 +1,4 @@
-"""What several patterns take out of a `History`: the calls of a stretch of time, and rows of its buckets.
+"""What several patterns take out of a `PoolHistory`: the calls of a stretch of time, and rows of its buckets.
 
 Service times are compared by the time at which calls *started*: of the calls that ended after a change, the short ones
 are too many, since the long ones have not ended yet (tuning study, 2.1).
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, History, Ints, WorkerHistory
+from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, Ints, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import Estimate
 
 SETTLED = 4.0
@@ -32,7 +32,7 @@ _LONG_ROWS = 30
 Mask = NDArray[np.bool_]
 
 
-class Cohort(NamedTuple):
+class ServedCalls(NamedTuple):
     """Calls that had a worker, in the order of their ends. Columns of equal length."""
 
     started: Floats
@@ -48,9 +48,9 @@ class Cohort(NamedTuple):
     def total(self) -> int:
         return len(self.started)
 
-    def where(self, mask: Mask) -> Cohort:
+    def where(self, mask: Mask) -> ServedCalls:
         """Return the calls that *mask* picks."""
-        return Cohort(
+        return ServedCalls(
             self.started[mask],
             self.ended[mask],
             self.waited[mask],
@@ -61,20 +61,20 @@ class Cohort(NamedTuple):
             self.error[mask],
         )
 
-    def succeeded(self) -> Cohort:
+    def succeeded(self) -> ServedCalls:
         """Return the calls that ended well: a failure is often quicker, and a time-out is cut off."""
         return self.where(self.outcome == OK)
 
-    def between(self, start: float, end: float) -> Cohort:
+    def between(self, start: float, end: float) -> ServedCalls:
         """Return the calls that started in this time."""
         return self.where((self.started >= start) & (self.started < end))
 
 
-def served(calls: Calls) -> Cohort:
+def served(calls: Calls) -> ServedCalls:
     """Return the calls that had a worker."""
     had = ~np.isnan(calls.started) & (calls.worker >= 0)
     started, ended = calls.started[had], calls.ended[had]
-    return Cohort(
+    return ServedCalls(
         started,
         ended,
         np.maximum(started - calls.arrived[had], 0.0),
@@ -86,7 +86,7 @@ def served(calls: Calls) -> Cohort:
     )
 
 
-def settled_before(cohort: Cohort, now: float) -> float:
+def settled_before(cohort: ServedCalls, now: float) -> float:
     """Return the moment before which nearly all calls that started have ended."""
     return now - SETTLED * float(cohort.service.mean()) if cohort.total else now
 
@@ -140,7 +140,7 @@ def others_cpus(buckets: Buckets) -> Floats:
     return np.asarray(np.maximum(buckets.host_cpu_ratio * buckets.host_cpus - buckets.own_cpus, 0.0))
 
 
-def host_cause(history: History, seconds: float) -> str | None:
+def host_cause(history: PoolHistory, seconds: float) -> str | None:
     """Return what made all calls slower in the last *seconds*, from outside of them; None: nothing is known that did.
 
     One of ``throttled``, ``loop_lag``, ``oversubscription`` and ``noisy_neighbour``. It holds in a third of the rows,

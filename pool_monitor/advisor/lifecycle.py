@@ -7,7 +7,7 @@ from enum import StrEnum
 from pool_monitor.state_machine import StateMachine
 
 
-class Stage(StrEnum):
+class AdviceStage(StrEnum):
     NEW = "new"
     OPEN = "open"
     APPLIED = "applied"
@@ -15,23 +15,31 @@ class Stage(StrEnum):
     EXPIRED = "expired"
 
 
-SHOWN = frozenset({Stage.NEW, Stage.OPEN})
+SHOWN = frozenset({AdviceStage.NEW, AdviceStage.OPEN})
 """The stages in which it is recommended."""
 
 LIFE = StateMachine(
     "recommendation",
-    Stage.NEW,
+    AdviceStage.NEW,
     {
-        Stage.NEW: {
-            "settled": Stage.OPEN,
-            "applied": Stage.APPLIED,
-            "dismissed": Stage.DISMISSED,
-            "gone": Stage.EXPIRED,
+        AdviceStage.NEW: {
+            "settled": AdviceStage.OPEN,
+            "applied": AdviceStage.APPLIED,
+            "dismissed": AdviceStage.DISMISSED,
+            "gone": AdviceStage.EXPIRED,
         },
-        Stage.OPEN: {"applied": Stage.APPLIED, "dismissed": Stage.DISMISSED, "gone": Stage.EXPIRED},
-        Stage.APPLIED: {"found": Stage.NEW, "dismissed": Stage.DISMISSED, "gone": Stage.EXPIRED},
-        Stage.DISMISSED: {"worse": Stage.NEW, "over": Stage.EXPIRED},
-        Stage.EXPIRED: {"found": Stage.NEW},
+        AdviceStage.OPEN: {
+            "applied": AdviceStage.APPLIED,
+            "dismissed": AdviceStage.DISMISSED,
+            "gone": AdviceStage.EXPIRED,
+        },
+        AdviceStage.APPLIED: {
+            "found": AdviceStage.NEW,
+            "dismissed": AdviceStage.DISMISSED,
+            "gone": AdviceStage.EXPIRED,
+        },
+        AdviceStage.DISMISSED: {"worse": AdviceStage.NEW, "over": AdviceStage.EXPIRED},
+        AdviceStage.EXPIRED: {"found": AdviceStage.NEW},
     },
 )
 """What a pass or a person says, and the stage that follows:

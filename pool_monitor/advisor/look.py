@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pool_monitor.advisor.detection import Detection, PatternCheck
-from pool_monitor.advisor.history import SPAN_S, History
+from pool_monitor.advisor.history import CALLS, SPAN_S, PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
 from pool_monitor.advisor.replay import needed
 from pool_monitor.snapshot.advice import Pattern
@@ -38,13 +38,18 @@ class Look(NamedTuple):
     """By pool: the values of its tunables."""
 
 
-def look(histories: Sequence[History], patterns: Mapping[Pattern, PatternCheck] = PATTERNS) -> Look:
+def look(histories: Sequence[PoolHistory], patterns: Mapping[Pattern, PatternCheck] = PATTERNS) -> Look:
     """Look for *patterns* in *histories*. A pattern that raises finds nothing in that pool, and is reported."""
     found: list[tuple[str, Detection]] = []
     failures: dict[Pattern, str] = {}
     spans: dict[str, dict[float, float]] = {}
     for history in histories:
-        spans[history.pool] = fresh = needed_sizes(history)
+        try:
+            fresh = needed_sizes(history)
+        except FAILURES as error:
+            pass_on(error)
+            fresh, failures["underused"] = {}, describe(error)  # the pattern that stands on them
+        spans[history.pool] = fresh
         shown = _with_needed(history, fresh)
         for pattern, check in patterns.items():
             try:
@@ -64,36 +69,40 @@ def look(histories: Sequence[History], patterns: Mapping[Pattern, PatternCheck] 
     )
 
 
-def needed_sizes(history: History) -> dict[float, float]:
+def needed_sizes(history: PoolHistory) -> dict[float, float]:
     """The sizes that the spans have needed of which that is not known yet, by the beginning of the span.
 
-    Of a span with more than `REPLAYED` calls, or whose first calls are forgotten, the latest that are kept count.
+    A busy pool forgets the first calls of a span before the span is over. Then the latest that are kept count, in each
+    pass, and the span that goes on is among the spans. At most `REPLAYED` calls are played again.
     """
     spans, calls = history.spans, history.calls
     target = TARGET_SHARE * history.wait_target
     if not target > 0 or history.one_in > 1:
         return {}
-    found: dict[float, float] = {}
-    for at in spans.at[np.isnan(spans.needed)].tolist():
+    unknown = np.isnan(spans.needed)
+    empty = unknown & (spans.calls == 0) & ~np.isnan(spans.size)
+    found = dict.fromkeys(spans.at[empty].tolist(), 1.0)
+    if not len(calls.arrived):
+        return found
+    kept_since = float(calls.arrived[0])
+    begins = spans.at[unknown & ~empty & (spans.at + SPAN_S > kept_since)].tolist()
+    going_on = math.floor(history.now / SPAN_S) * SPAN_S
+    if len(calls.arrived) == CALLS and kept_since > going_on:
+        begins.append(going_on)
+    for at in begins:
         inside = np.flatnonzero((calls.arrived >= at) & (calls.arrived < at + SPAN_S) & ~np.isnan(calls.started))
-        if not len(inside):
-            place = int(np.searchsorted(spans.at, at))
-            if spans.calls[place] == 0 and not math.isnan(spans.size[place]):
-                found[at] = 1.0
-            continue
         inside = inside[-REPLAYED:]
         inside = inside[np.argsort(calls.arrived[inside], kind="stable")]
-        arrived = calls.arrived[inside]
-        size = needed(arrived, (calls.ended - calls.started)[inside], target)
-        if size is not None:
+        size = needed(calls.arrived[inside], (calls.ended - calls.started)[inside], target)
+        if size is not None and len(inside):
             found[at] = float(size)
     return found
 
 
-def _with_needed(history: History, fresh: Mapping[float, float]) -> History:
+def _with_needed(history: PoolHistory, fresh: Mapping[float, float]) -> PoolHistory:
     if not fresh:
         return history
     sizes = history.spans.needed.copy()
     for at, size in fresh.items():
-        sizes[int(np.searchsorted(history.spans.at, at))] = size
+        sizes[history.spans.at == at] = size
     return history._replace(spans=history.spans._replace(needed=sizes))

@@ -17,7 +17,7 @@ FALSE_SHARE = 0.01
 """The share of false ones that is expected at most."""
 
 
-class Judged(NamedTuple):
+class SignificantDetection(NamedTuple):
     """A detection that counts, in the pass of *pool*."""
 
     pool: str
@@ -28,10 +28,13 @@ class Judged(NamedTuple):
     """The tests of the pass."""
 
 
-def significant(found: Iterable[tuple[str, Detection]]) -> list[Judged]:
+def significant(found: Iterable[tuple[str, Detection]]) -> list[SignificantDetection]:
     """The detections of a pass that count, in their order: those below `FALSE_SHARE`, and those without a test."""
     everything = [one for one in found if one[1].samples >= one[1].samples_min]
     tested: Sequence[int] = [place for place, (_pool, one) in enumerate(everything) if one.p > 0]
     adjusted = dict(zip(tested, benjamini_hochberg([everything[place][1].p for place in tested]), strict=True))
-    judged = [Judged(pool, one, adjusted.get(place, 0.0), len(tested)) for place, (pool, one) in enumerate(everything)]
+    judged = [
+        SignificantDetection(pool, one, adjusted.get(place, 0.0), len(tested))
+        for place, (pool, one) in enumerate(everything)
+    ]
     return [one for one in judged if one.q <= FALSE_SHARE]

@@ -22,7 +22,7 @@ _BOUNDS = service_bounds()
 _CLASSES = len(_BOUNDS) + 1
 _TIMED_OUT, _FAILED = _CLASSES, _CLASSES + 1  # columns after those of the classes
 _COLUMNS = _CLASSES + 2
-BYTES = OPERATION_HOURS * _COLUMNS * 4 + OPERATIONS * _COLUMNS * 8
+BYTES = OPERATION_HOURS * (_COLUMNS * 4 + 200) + OPERATIONS * (_COLUMNS * 8 + TIMEOUTS * 32 + 600)
 """Most bytes of an `OperationJournal`."""
 
 
@@ -37,7 +37,7 @@ class OperationJournal:
 
     @property
     def nbytes(self) -> int:
-        return int(self._now.nbytes) + len(self._rows) * (_COLUMNS * 4 + 200)
+        return int(self._now.nbytes) + len(self._rows) * (_COLUMNS * 4 + 200) + len(self._timeouts) * 1200
 
     def add(
         self,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.advisor import call_ring, operation_journal, worker_journal
 from pool_monitor.advisor.bucket_ring import BucketRing
 from pool_monitor.advisor.call_ring import CallRing
 from pool_monitor.advisor.history import (
@@ -33,7 +34,7 @@ from pool_monitor.advisor.history import (
     WORKERS,
     Incident,
 )
-from pool_monitor.advisor.names import Names
+from pool_monitor.advisor.numbering import Numbering
 from pool_monitor.advisor.operation_journal import OperationJournal
 from pool_monitor.advisor.worker_journal import WorkerJournal
 from pool_monitor.snapshot import PoolView
@@ -72,6 +73,17 @@ COUNTED = (
 """The columns of the buckets of a pool. ``size`` to ``waiting`` are sums over ``ticks``."""
 _SPAN_COLUMNS = ("calls", "needed", "size", "busy", "ticks", "service_sum", "wall", "known")
 
+BYTES = (
+    call_ring.BYTES
+    + BUCKETS * (len(COUNTED) + 1) * 8
+    + SPANS * (len(_SPAN_COLUMNS) + 1) * 8
+    + operation_journal.BYTES
+    + worker_journal.BYTES
+    + FULL * 40
+    + 2 * INCIDENTS * 300
+)
+"""Most bytes of a `PoolJournal`: about 13 MB, with as many operations and workers as are told apart."""
+
 
 def code_of(operation: int, worker: int, outcome: int = OK, error: int = -1) -> int:
     """The code of a call in the buffer."""
@@ -88,14 +100,14 @@ class _Gauges(NamedTuple):
 
 
 class PoolJournal:
-    """The memory of one pool, of at most about 20 MB: `CALLS` calls (2 MB), 9 hours of buckets, 8 days of spans, and
-    the histories of operations and workers. It is used from one thread.
+    """The memory of one pool: `CALLS` calls (2 MB), 9 hours of buckets, 8 days of spans, and the histories of its
+    operations and workers. That is about 3 MB for a usual pool and at most `BYTES`. It is used from one thread.
     """
 
     def __init__(self, pool: str, wait_target: float | None = None) -> None:
         self.pool = pool
         self.buffer: list[Any] = []
-        self.operations, self.workers, self.errors = Names(OPERATIONS), Names(WORKERS), Names(ERRORS)
+        self.operations, self.workers, self.errors = Numbering(OPERATIONS), Numbering(WORKERS), Numbering(ERRORS)
         self.calls = CallRing()
         self.buckets = BucketRing(COUNTED, BUCKET_S, BUCKETS)
         self.spans = BucketRing(_SPAN_COLUMNS, SPAN_S, SPANS)
@@ -303,10 +315,10 @@ class PoolJournal:
             self.by_worker.ended(worker)
 
     def note_needed(self, at: float, needed: float) -> None:
-        """Keep the size that the span which began at *at* has needed, as a replay found."""
+        """Keep the size that the span which began at *at* has needed, as a replay found: the largest of several."""
         span = self.spans.row(self.spans.number(at + SPAN_S / 2))
         if span is not None:
-            span[1], span[7] = needed, 1.0
+            span[1], span[7] = max(span[1], needed), 1.0
 
     def columns(self, now: float) -> tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]:
         """The rows of 10 s that are over: their numbers and columns, with means instead of sums of gauges."""

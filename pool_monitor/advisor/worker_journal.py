@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 
 import numpy as np
@@ -18,7 +19,7 @@ RSS_LATEST = 360
 RSS_MINIMA = 288
 """Minima of five minutes before them: 24 hours."""
 _CALLS, _BUSY, _EXPECTED, _FAILED = range(4)
-BYTES = WORKERS * (WINDOWS * 4 * 8 + (RSS_LATEST + RSS_MINIMA) * 2 * 40) + 3 * WORKERS * 256 * 8
+BYTES = WORKERS * (WINDOWS * 4 * 8 + (RSS_LATEST + RSS_MINIMA) * 2 * 8) + 3 * WORKERS * 256 * 8
 """Most bytes of a `WorkerJournal`."""
 
 
@@ -36,18 +37,21 @@ class _Process:
     def restart(self) -> None:
         """Forget the samples: they are of another process."""
         self.leak_rate: float | None = None
-        self.latest: deque[tuple[float, float]] = deque()
-        self.minima: deque[tuple[float, float]] = deque(maxlen=RSS_MINIMA)
+        self.latest, self.minima = array("d"), array("d")  # pairs: when, and how many bytes
 
     def sample(self, at: float, rss: float) -> None:
-        self.latest.append((at, rss))
-        if len(self.latest) > RSS_LATEST:
-            old, before = self.latest.popleft()
-            if self.minima and self.minima[-1][0] // WINDOW_S == old // WINDOW_S:
-                if before < self.minima[-1][1]:
-                    self.minima[-1] = (old, before)
-            else:
-                self.minima.append((old, before))
+        self.latest.extend((at, rss))
+        if len(self.latest) <= 2 * RSS_LATEST:
+            return
+        old, before = self.latest[:2]
+        del self.latest[:2]
+        if self.minima and self.minima[-2] // WINDOW_S == old // WINDOW_S:
+            if before < self.minima[-1]:
+                self.minima[-2:] = array("d", (old, before))
+            return
+        self.minima.extend((old, before))
+        if len(self.minima) > 2 * RSS_MINIMA:
+            del self.minima[:2]
 
 
 class WorkerJournal:
@@ -64,7 +68,12 @@ class WorkerJournal:
     @property
     def nbytes(self) -> int:
         samples = sum(len(process.latest) + len(process.minima) for process in self._processes.values())
-        return sum(row.nbytes for _number, row in self._rows) + self._counts.nbytes * 2 + samples * 120
+        return (
+            sum(row.nbytes for _number, row in self._rows)
+            + self._counts.nbytes * 2
+            + samples * 8
+            + len(self._processes) * 400
+        )
 
     def add(
         self,
@@ -115,7 +124,7 @@ class WorkerJournal:
 
     def memories(self) -> list[float]:
         """The latest sample of each process."""
-        return [process.latest[-1][1] for process in self._processes.values() if process.latest]
+        return [process.latest[-1] for process in self._processes.values() if process.latest]
 
     def histories(self, now: float, workers: int) -> dict[int, WorkerHistory]:
         """The history of each of the first *workers* slots."""

@@ -27,7 +27,7 @@ COMMANDS = {
     "alerts": "Show, silence and acknowledge the alerts of a running service.",
     "report": "Report what happened, from a running service or a history.",
     "rules": "Check rule files, and see what rules can measure.",
-    "tune": "Show what a running service recommends and tunes, and decide about it.",
+    "tune": "Show what a service recommends and tunes, and decide.",
     "watch": "Tell when a service is gone, frozen or stale.",
 }
 """Command -> its help in one line. The module of that name defines ``command``."""

@@ -117,9 +117,18 @@ def _batch_config(config: PoolConfig, given: set[str], **flags: Any) -> PoolConf
 
 
 def _batch_monitor(config: MonitorConfig) -> MonitorConfig:
-    """Return *config* without the default rules about busy workers: a batch keeps all of them busy on purpose."""
+    """Return *config* without the default rules about busy workers, and without advice: a batch keeps all workers busy
+    on purpose, and its calls wait. A tuner that may change nothing without approval is off: there is nobody to ask.
+    """
+    replace = msgspec.structs.replace
     disable = tuple(dict.fromkeys((*config.alerts.disable, "PoolBusy", "AllWorkersHeld")))
-    return msgspec.structs.replace(config, alerts=msgspec.structs.replace(config.alerts, disable=disable))
+    tuner = replace(config.tuner, mode="off") if config.tuner.mode == "recommend" else config.tuner
+    return replace(
+        config,
+        alerts=replace(config.alerts, disable=disable),
+        advisor=replace(config.advisor, enabled=False),
+        tuner=tuner,
+    )
 
 
 def _fields_in_file(settings_file: str | None) -> set[str]:

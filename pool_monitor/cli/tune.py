@@ -7,14 +7,14 @@ import click
 from pool_monitor.cli.lazy_group import LazyGroup
 
 COMMANDS = {
-    "status": "Show the tuner, the sizes it wants, what waits, and what is recommended.",
+    "status": "Show the tuner, what waits, and what is recommended.",
     "history": "List the latest changes of settings.",
-    "explain": "Say why a change was tried, kept or rolled back, or why something is recommended.",
+    "explain": "Say why a change was tried, or something is recommended.",
     "propose": "Propose a change by hand.",
-    "approve": "Let a change that waits begin. It is validated, and rolled back if it does harm.",
+    "approve": "Let a change that waits begin, on trial.",
     "reject": "End a change that waits.",
     "rollback": "Restore the value before a change.",
-    "dismiss": "Show a recommendation no more, for a week or until it is much worse.",
+    "dismiss": "Show a recommendation no more.",
     "freeze": "Let the tuner change nothing for some time.",
     "thaw": "End a freeze.",
     "mode": "Show or set the mode: off, recommend or auto.",

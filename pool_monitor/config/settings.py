@@ -79,30 +79,43 @@ def load(path: str | Path) -> Settings:
 
 def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[str, Any]) -> ConfigT:
     place = f"{path}: [{where}]"
+    fields = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))  # a file says "from"
     for name in table:
-        if name not in kind.__struct_fields__:
-            hint = _nearest(name, kind.__struct_fields__)
+        if name not in fields:
+            hint = _nearest(name, fields)
             if kind is PoolConfig and name in _OF_POOL:
                 hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
             raise ConfigError(f"{place} has no field {name!r}; {hint}")
     inner = {name: found for name, hint in hints(kind).items() if (found := _struct_in(hint)) is not None}
-    table = {
-        name: _from_table(path, f"{where}.{name}", inner[name], value)
-        if name in inner and isinstance(value, dict)
-        else value
+    values = {
+        fields[name]: _inner(path, f"{where}.{name}", inner[fields[name]], value) if fields[name] in inner else value
         for name, value in table.items()
     }
-    problem = problem_with(kind, table, TOML)
+    problem = problem_with(kind, values, TOML)
     if problem:
-        raise ConfigError(f"{path}: {where}.{problem}")
+        names = {field: name for name, field in fields.items()}
+        field, equals, rest = problem.partition("=")
+        raise ConfigError(f"{path}: {where}.{names.get(field, field)}{equals}{rest}")
     try:
-        return kind(**table)
+        return kind(**values)
     except ConfigError as error:  # values that do not fit together
         raise ConfigError(f"{place} {str(error).removeprefix(f'{kind.__name__}: ')}") from None
 
 
+def _inner(path: str | Path, where: str, kind: type[Struct], value: Any) -> Any:
+    """Return a table within a table, or an array of tables, as what they are of; any other *value* as it is."""
+    if isinstance(value, dict):
+        return _from_table(path, where, kind, value)
+    if isinstance(value, list):
+        return [
+            _from_table(path, f"{where}[{index}]", kind, item) if isinstance(item, dict) else item
+            for index, item in enumerate(value)
+        ]
+    return value
+
+
 def _struct_in(hint: Any) -> type[Struct] | None:
-    """Return the struct that *hint* is, or allows; None: there is none."""
+    """Return the struct that *hint* is, allows or is a sequence of; None: there is none."""
     return next((one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Struct)), None)
 
 

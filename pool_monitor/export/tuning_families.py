@@ -14,7 +14,7 @@ _OVER: tuple[TrialState, ...] = ("kept", "rolled_back", "rejected", "expired")
 _TUNER: dict[str, tuple[str, Callable[[TuningView], Number]]] = {
     "tuner_frozen": (
         "1 while the tuner changes nothing, because of a freeze, else 0.",
-        lambda one: one.frozen is not None,
+        lambda one: int(one.frozen is not None),
     ),
     "tuner_pending": ("Changes that wait for approval.", lambda one: len(one.pending)),
     "tuner_running": (

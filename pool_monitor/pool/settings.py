@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pool_monitor import emit
+from pool_monitor.cgroup import Cgroup
 from pool_monitor.pool.argument_checks import checked_size
 
 if TYPE_CHECKING:
@@ -48,6 +50,17 @@ class PoolSettings:
         """
         measured = None if self._supervisor is None else self._supervisor.start_seconds
         return self.config.start_timeout if measured is None else measured
+
+    @cached_property
+    def memory_limit(self) -> int | None:
+        """The limit of the memory of this process and its workers together (of the cgroup), in bytes, as it was when it
+        was first asked for. None: there is none, or it cannot be read.
+        """
+        try:
+            found = Cgroup().memory()
+        except (OSError, ValueError):
+            return None
+        return None if found is None else found.limit
 
     @property
     def mean_seconds(self) -> float | None:

@@ -22,6 +22,9 @@ TURNOVER_S = 3600.0
 QUEUE_LEAST, QUEUE_MOST = 16, 10_000
 """The range of ``queue_limit``. Waiting calls take memory, so only an operator sets a higher limit than the default."""
 
+MEMORY_SHARE = 0.9
+"""The share of the memory that the limits of all workers may take together."""
+
 Range = tuple[float, float]
 
 
@@ -80,6 +83,13 @@ def _whole(_settings: PoolSettings) -> float:
 
 def _is_set(name: str) -> Callable[[PoolConfig], bool]:
     return lambda config: getattr(config, name) is not None
+
+
+def _rss_span(settings: PoolSettings) -> Range:
+    """All workers together must leave a tenth of the memory free."""
+    low, high = _around("recycle_rss", 0.5, 1.5)(settings)
+    most = settings.memory_limit
+    return low, high if most is None else min(high, max(low, MEMORY_SHARE * most // max(1, settings.size)))
 
 
 def _wait_span(settings: PoolSettings) -> Range:
@@ -209,9 +219,9 @@ KNOBS: tuple[Knob, ...] = (
     Knob(
         "recycle_rss",
         "bytes",
-        _around("recycle_rss", 0.5, 1.5),
+        _rss_span,
         _share("recycle_rss", 0.05),
-        "half to 1.5 times the configured value",
+        "half to 1.5 times the configured value, and for all workers together 90 % of the memory",
         "at the next checkup; one process is replaced at a time",
         delay=lambda settings: settings.config.health_interval + settings.start_seconds,
         offered=_is_set("recycle_rss"),

@@ -61,7 +61,15 @@ from pool_monitor.snapshot.resources import (
 )
 from pool_monitor.snapshot.schema import SCHEMA_VERSION, WINDOW_NAMES
 from pool_monitor.snapshot.snapshot import Snapshot
-from pool_monitor.snapshot.tuning import SizingView, TrialState, TrialView, TunerMode, TuningReport, TuningView
+from pool_monitor.snapshot.tuning import (
+    ChangeState,
+    SizingView,
+    TrialState,
+    TrialView,
+    TunerMode,
+    TuningReport,
+    TuningView,
+)
 
 __all__ = [
     "CRASHED",
@@ -79,6 +87,7 @@ __all__ = [
     "Breaker",
     "CallStats",
     "Change",
+    "ChangeState",
     "Distribution",
     "Effect",
     "ErrorGroup",

@@ -172,4 +172,4 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     encode_bytes: int | None = None
     degraded: dict[str, str] = {}
     """Why each degraded part is degraded, by part: collector, history, otlp, socket, resources, alerts,
-    ticker."""
+    advisor, tuner, ticker."""

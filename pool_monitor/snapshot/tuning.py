@@ -24,6 +24,10 @@ TrialState = Literal[
 """The states of `pool_monitor.tuner.trial`, whose table says which follows which."""
 
 
+ChangeState = Literal[TrialState, "set"]
+"""The state of a trial; ``set``: a change without one, such as a decision of the policy or the schedule."""
+
+
 class TrialView(Struct, frozen=True, kw_only=True):
     """One change of one tunable, from the proposal to the verdict."""
 
@@ -35,7 +39,7 @@ class TrialView(Struct, frozen=True, kw_only=True):
     """The value before the change, and the one that a rollback restores."""
     after: float
     """The value that is tried."""
-    state: TrialState
+    state: ChangeState
     origin: str
     """Why it was proposed: ``advice``, ``policy``, ``schedule``, ``season`` or ``manual``."""
     reason: str

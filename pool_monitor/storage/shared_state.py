@@ -55,19 +55,15 @@ class Outage(NamedTuple):
     """Called with what works again, in words."""
 
 
-def audit_key(number: int) -> str:
-    """Return the key of row *number* in the table ``trials``: the order of keys is the order of numbers."""
-    return f"{number:015d}"
-
-
 class SharedState:
     """The saved state of one monitor, in the file *path*, or in memory where *path* is None.
 
-    To be used in one event loop. An owner that closes its keeper and opens it again finds what it has committed.
+    While it is open, it belongs to one event loop. *alerts*: whether alerts will open it; their transitions are held
+    until then. An owner that closes its keeper and opens it again finds what it has committed.
     """
 
-    def __init__(self, path: str | Path | None, context: StateContext) -> None:
-        self._path, self._context = path, context
+    def __init__(self, path: str | Path | None, context: StateContext, *, alerts: bool = True) -> None:
+        self._path, self._context, self._alerts = path, context, alerts
         self._file: StateFile | None = None
         self._saved: SavedState | None = None
         """What the file had; the alerts take the transitions over once."""
@@ -86,6 +82,8 @@ class SharedState:
         """
         if self._path is None:
             return MemoryState()
+        if self._file is None and not self._turn.locked():
+            self._turn = asyncio.Lock()  # a lock belongs to the event loop that first waited for it
         async with self._turn:
             if outage is not None:
                 self._tell[owner] = outage
@@ -97,7 +95,8 @@ class SharedState:
                     on_recover=self._recover,
                     spent=self._context.spent,
                 )
-                self._saved = self._file.load()
+                saved = self._file.load()
+                self._saved = saved if self._alerts else None
             self._open.add(owner)
             return _OwnedState(self._file, owner, self._take, self._close)
 

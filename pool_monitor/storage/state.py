@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +27,6 @@ from pool_monitor.storage.sqlite_file import DAMAGED, failure_reason
 from pool_monitor.storage.state_store import (
     ROW_LIMIT,
     ROWS_LIMIT,
-    ROWS_MAX,
     TABLES,
     TRANSITION_LIMIT,
     TRANSITIONS_MAX,
@@ -248,9 +246,6 @@ class StateFile:
         for table, rows in changes.rows.items():
             found = rows if all(map(str.isascii, rows)) else {_key(name): value for name, value in rows.items()}
             self._changed.setdefault(table, {}).update(self._kept(self._rows[table], found))
-            if len(self._rows[table]) > ROWS_MAX.get(table, sys.maxsize):
-                oldest = sorted(self._rows[table])[: len(self._rows[table]) - ROWS_MAX[table]]
-                self._changed[table].update(self._kept(self._rows[table], dict.fromkeys(oldest)))
         transitions = changes.transitions
         if any(len(transition.value) > TRANSITION_LIMIT for transition in transitions):
             transitions = [one for one in transitions if len(one.value) <= TRANSITION_LIMIT]

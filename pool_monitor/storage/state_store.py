@@ -36,8 +36,6 @@ Table = Literal[
 ]  # fmt: skip
 """The tables of named rows."""
 TABLES: tuple[Table, ...] = get_args(Table)
-ROWS_MAX: Mapping[Table, int] = {"trials": 5000}
-"""Most rows of a table that only grows. Of more, those with the lowest keys are deleted."""
 TRANSITIONS_MAX = 10_000
 """Most transitions in the file."""
 TRANSITIONS_ALWAYS = 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import NamedTuple
 
@@ -86,6 +87,17 @@ def encoded(value: Trial | TunerSettings) -> bytes:
 def encoded_changes(changes: Iterable[LoggedChange]) -> bytes:
     """Return the latest changes of a pool as a row."""
     return msgspec.json.encode(list(changes))
+
+
+def restored_changes(rows: Mapping[str, bytes]) -> dict[str, list[LoggedChange]]:
+    """Read the changes without a trial, by pool, of the rows of `TUNING`. A row that is damaged is left out."""
+    found = {}
+    for key, row in rows.items():
+        kind, colon, pool = key.partition(":")
+        if kind == "changes" and colon:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                found[pool] = msgspec.json.decode(row, type=list[LoggedChange])
+    return found
 
 
 def restored(rows: Mapping[str, Mapping[str, bytes]]) -> RestoredRows:

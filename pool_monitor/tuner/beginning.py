@@ -7,7 +7,7 @@ from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.precheck import Objection, objection
 from pool_monitor.tuner.rules import rule_of, same
 from pool_monitor.tuner.running import TrialRunner
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 
 LOOK_S = 30.0
 """Time between two looks at what speaks against a trial."""
@@ -36,7 +36,7 @@ class Starter:
             if memory.mode == "off" or (knob == "size" and memory.mode == "auto"):
                 continue
             tunable = memory.tunable(pool, knob)
-            kept = next((one for one in memory.book.of(pool, knob) if one.stage is Stage.KEPT), None)
+            kept = next((one for one in memory.book.of(pool, knob) if one.stage is TrialStage.KEPT), None)
             if tunable is None or kept is None or kept.pinned is None:
                 continue
             allowed = memory.allowed(tunable)
@@ -57,7 +57,7 @@ class Starter:
         for trial in sorted(waiting, key=lambda one: not one.approved):
             unasked = memory.mode == "auto" and not rule_of(trial.knob).ask and trial.origin != "manual"
             if not trial.approved and not unasked:
-                if trial.stage is Stage.PROPOSED:
+                if trial.stage is TrialStage.PROPOSED:
                     memory.book.move(trial, "ask", memory.wall, trial.why)
                     trial.due = memory.now + memory.pace.expire
                 continue

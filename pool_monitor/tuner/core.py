@@ -24,7 +24,7 @@ from pool_monitor.tuner.proposals import Proposer
 from pool_monitor.tuner.rules import same, stepped
 from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.scaling import Scaler
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 
 KILL_SWITCH = "POOL_MONITOR_TUNER"
 """The environment variable that stops the tuner, with the value ``off``. It is looked at before every action."""
@@ -102,6 +102,25 @@ class TunerCore:
         """The other trials, the newest first."""
         return [self._view(trial) for trial in reversed(list(self._memory.book)) if not trial.waiting]
 
+    def decisions(self) -> list[TrialView]:
+        """The latest changes without a trial, such as those of the policy, in no order. Their state is ``set``."""
+        return [
+            TrialView(
+                id=f"{pool}/{one.knob}",
+                pool=pool,
+                knob=one.knob,
+                unit="count" if one.knob == "size" else "",
+                before=one.before,
+                after=one.after,
+                state="set",
+                origin=one.origin,
+                reason=one.why,
+                started_at=one.at,
+                changed_at=one.at,
+            )
+            for pool, one in self._memory.changes()
+        ]
+
     def propose(self, pool: str, knob: str, value: float, author: str = "", reason: str = "") -> str:
         """Propose a change by hand, and return the id of the trial. It waits for approval like any other.
 
@@ -168,20 +187,20 @@ class TunerCore:
         if everything:
             return self._revert(actor)
         if name is None:
-            found = [trial for trial in memory.book if trial.running]
-            kept = [trial for trial in memory.book if trial.stage is Stage.KEPT]
+            found = memory.book.active()
+            kept = [trial for trial in memory.book if trial.stage is TrialStage.KEPT]
             found = found or kept[-1:]
             if not found:
                 raise UnknownName("no change can be rolled back: there is none")
         else:
             found = [memory.book.find(name)]
         for trial in found:
-            if trial.stage not in (Stage.APPLYING, Stage.VALIDATING, Stage.KEPT):
+            if trial.stage not in (TrialStage.APPLYING, TrialStage.VALIDATING, TrialStage.KEPT):
                 raise ConfigError(f"the trial {trial.id} is {trial.stage.value}: there is nothing to roll back")
-            if trial.stage is Stage.KEPT:
+            if trial.stage is TrialStage.KEPT:
                 if (other := memory.book.running(trial.pool)) is not None:
                     raise ConfigError(f"the trial {other.id} of pool {trial.pool} runs: roll it back first")
-                newest = next(one for one in memory.book.of(trial.pool, trial.knob) if one.stage is Stage.KEPT)
+                newest = next(one for one in memory.book.of(trial.pool, trial.knob) if one.stage is TrialStage.KEPT)
                 if newest is not trial:
                     raise ConfigError(f"the trial {newest.id} was kept later: roll it back first")
             self._runner.undo(trial, reason, actor)
@@ -206,7 +225,7 @@ class TunerCore:
     def leave(self, reason: str) -> None:
         """Undo what is on trial, because nobody watches it from now on."""
         for trial in list(self._memory.book):
-            if trial.stage in (Stage.APPLYING, Stage.VALIDATING):
+            if trial.stage in (TrialStage.APPLYING, TrialStage.VALIDATING):
                 self._runner.undo(trial, reason)
 
     def explain(self, name: str) -> str:
@@ -292,10 +311,10 @@ class TunerCore:
         """Restore every setting to what the operator wrote."""
         memory, undone = self._memory, []
         for trial in memory.book:
-            if trial.stage in (Stage.APPLYING, Stage.VALIDATING):
+            if trial.stage in (TrialStage.APPLYING, TrialStage.VALIDATING):
                 self._runner.undo(trial, "everything is restored", actor)
                 undone.append(trial.id)
-            elif trial.stage is Stage.KEPT and (trial.pool, trial.knob) in memory.pinned:
+            elif trial.stage is TrialStage.KEPT and (trial.pool, trial.knob) in memory.pinned:
                 self._runner.forget(trial, "everything is restored", actor)
                 undone.append(trial.id)
         for (pool, knob), value in memory.pinned.items():

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from msgspec.structs import replace
@@ -97,8 +98,13 @@ class Tuner:
         return () if self._core is None else tuple(self._core.pending())
 
     def history(self, limit: int = 100) -> tuple[TrialView, ...]:
-        """The latest changes, at most *limit*, the newest first. Those that wait for approval are in `pending`."""
-        return () if self._core is None or limit <= 0 else tuple(self._core.history())[:limit]
+        """The latest changes, at most *limit*, the newest first: trials, and, in the state ``set``, what the policy and
+        the schedule have decided. Those that wait for approval are in `pending`.
+        """
+        if self._core is None or limit <= 0:
+            return ()
+        made = [*self._core.history(), *self._core.decisions()]
+        return tuple(sorted(made, key=lambda one: -one.started_at)[:limit])
 
     def view(self) -> TuningView | None:
         """What a Snapshot shows; None: the tuner is off and was never on."""
@@ -258,12 +264,14 @@ class Tuner:
         return self.mode != "off" or self._config.state.path is not None
 
     async def open(self) -> None:
-        """Begin: read what was left by the run before, and undo what it has not finished. Raises ConfigError."""
+        """Begin: read what was left by the run before, and undo what it has not finished. Raises ConfigError, also for
+        a policy that cannot be made.
+        """
         if self._driver is not None:
             return
         thread = SideThread("imports")
         try:
-            await thread.run(_load)
+            await thread.run(partial(_load, self._config.tuner.policy))
         finally:
             await thread.close()
         from pool_monitor.tuner.core import TunerCore
@@ -334,10 +342,14 @@ def _seconds(value: str | float) -> float:
         raise ConfigError(f"duration={value!r:.80}: needs a duration, such as 1h, or seconds: {error}") from None
 
 
-def _load() -> None:
+def _load(policy: str) -> None:
+    """Load what is large, and the user's policy. Raises ConfigError for one that cannot be made."""
     import pool_monitor.advisor.journal
     import pool_monitor.storage.shared_state
     import pool_monitor.tuner.core
     import pool_monitor.tuner.driver
     import pool_monitor.tuner.mismatch
     import pool_monitor.tuner.observer  # noqa: F401
+    from pool_monitor.tuner.sizing import make_policy
+
+    make_policy(policy)

@@ -18,6 +18,7 @@ from pool_monitor.tuner.audit import (
     encoded,
     encoded_changes,
     restored,
+    restored_changes,
 )
 from pool_monitor.tuner.freeze import FreezeBook
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
@@ -74,7 +75,9 @@ class TunerMemory:
         self._refused: dict[tuple[str, str], float] = {}
         self.gap: str | None = None
         """Why what runs now cannot be judged any more, such as a long time without figures; None: it can."""
-        self._changes: dict[str, deque[LoggedChange]] = {}
+        self._changes: dict[str, deque[LoggedChange]] = {
+            pool: deque(kept, CHANGES_MAX) for pool, kept in restored_changes(rows.get(TUNING, {})).items()
+        }
 
     @property
     def mode(self) -> TunerMode:
@@ -86,13 +89,17 @@ class TunerMemory:
         self.out.append(StoreRows({TUNING: {SETTINGS: encoded(self.settings)}}))
 
     def tunable(self, pool: str, knob: str) -> Tunable | None:
-        """The setting *knob* of *pool*; None: it is not there, or it shows nonsense."""
+        """The setting *knob* of *pool*; None: it is not there, its value is no number, or its name cannot be shown."""
         found = next((one for one in self.inputs.tunables.get(pool, ()) if one.name == knob), None)
-        return found if found is not None and isfinite(found.value) else None
+        return found if found is not None and isfinite(found.value) and knob.isprintable() else None
 
     def allowed(self, tunable: Tunable) -> KnobRange:
         """The values that *tunable* may have by its pool and the configuration."""
         return range_of(tunable, self.config.knobs)
+
+    def changes(self) -> list[tuple[str, LoggedChange]]:
+        """The latest changes without a trial, each with its pool."""
+        return [(pool, one) for pool, kept in self._changes.items() for one in kept]
 
     def pin(self) -> None:
         """Note the values of settings that are new, and forget those that are gone."""

@@ -6,7 +6,7 @@ from pool_monitor.snapshot.advice import Effect, Recommendation
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.rules import rule_of, same, stepped
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 
 PROTECTING = ("overloaded",)
 """The patterns whose change answers an overload."""
@@ -125,15 +125,19 @@ class Proposer:
         for trial in memory.book.of(pool, tunable.name):
             age = max(0.0, memory.wall - trial.changed_at)
             same_way = (trial.after > trial.before) is up
-            if trial.stage is Stage.KEPT and age < rule_of(tunable.name).cool_down:
+            if trial.stage is TrialStage.KEPT and age < rule_of(tunable.name).cool_down:
                 return True
             if not same_way:
                 continue
-            if trial.stage is Stage.REJECTED and age < memory.pace.expire and (trial.cause == cause or not trial.actor):
+            if (
+                trial.stage is TrialStage.REJECTED
+                and age < memory.pace.expire
+                and (trial.cause == cause or not trial.actor)
+            ):
                 return True
-            if trial.stage is Stage.KEPT:
+            if trial.stage is TrialStage.KEPT:
                 break
-            if trial.stage is Stage.ROLLED_BACK and age < FORGET_S:
+            if trial.stage is TrialStage.ROLLED_BACK and age < FORGET_S:
                 if failures == 0:
                     latest = age
                 failures += 1

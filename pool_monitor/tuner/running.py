@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from pool_monitor.advisor.history import History
+from pool_monitor.log import logger
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.comparison import TrialVerdict, TrialWindow, judge, plain_harm
 from pool_monitor.tuner.freeze import firing
 from pool_monitor.tuner.intents import Apply
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.rules import rule_of, same
-from pool_monitor.tuner.trial import Stage, Trial
+from pool_monitor.tuner.trial import Trial, TrialStage
 
 RESTORES_MAX = 10
 """How often it is tried to restore a value that cannot be set."""
@@ -50,9 +50,8 @@ class TrialRunner:
         self._courses: dict[str, _Course] = {}
         self._ended: dict[str, float] = {}
         """By pool: the monotonic time at which its latest trial ended."""
-        for trial in memory.book:
-            if trial.running:
-                self._course(trial).resumed = True
+        for trial in memory.book.active():
+            self._course(trial).resumed = True
 
     def ended(self, pool: str) -> float:
         """When the latest trial of *pool* ended, monotonic; minus infinity: none has."""
@@ -79,7 +78,7 @@ class TrialRunner:
 
     def undo(self, trial: Trial, reason: str, actor: str = "", *, own: bool = False) -> None:
         """Restore the value before *trial*. *own*: the tuner has found harm. Does nothing if that is under way."""
-        if trial.stage in (Stage.ROLLING_BACK, Stage.VERIFYING):
+        if trial.stage in (TrialStage.ROLLING_BACK, TrialStage.VERIFYING):
             return
         if own:
             trial.verdict = "harm"
@@ -101,9 +100,8 @@ class TrialRunner:
 
     def step(self) -> None:
         """Do what is due."""
-        for trial in self._memory.book:
-            if trial.running:
-                self._look(trial)
+        for trial in self._memory.book.active():
+            self._look(trial)
 
     # -- what the driver tells --------------------------------------------------------------------------------------
 
@@ -111,11 +109,11 @@ class TrialRunner:
         """The value of *trial* is set."""
         memory, course = self._memory, self._course(trial)
         course.asked = None
-        if trial.stage is Stage.APPLYING:
+        if trial.stage is TrialStage.APPLYING:
             if not same(value, trial.after):  # the pool may round
                 trial.after = value
             self._validate(trial, course)
-        elif trial.stage is Stage.ROLLING_BACK:
+        elif trial.stage is TrialStage.ROLLING_BACK:
             memory.book.move(trial, "restored", memory.wall, trial.reason)
             course.applied = memory.now
             if course.resumed:
@@ -127,9 +125,9 @@ class TrialRunner:
         """The value of *trial* could not be set."""
         course = self._course(trial)
         course.asked = None
-        if trial.stage is Stage.APPLYING:
+        if trial.stage is TrialStage.APPLYING:
             self._end(trial, "leave" if gone else "fail", reason)
-        elif trial.stage is Stage.ROLLING_BACK:
+        elif trial.stage is TrialStage.ROLLING_BACK:
             course.tries += 1
             if gone or course.tries >= RESTORES_MAX:
                 self._end(trial, "leave", f"{trial.before:g} could not be restored: {reason}")
@@ -143,13 +141,13 @@ class TrialRunner:
             self._missing(trial, course)
         elif course.resumed:
             self._resume(trial, course, tunable)
-        elif trial.stage is Stage.ROLLING_BACK:
+        elif trial.stage is TrialStage.ROLLING_BACK:
             if course.asked is None:
                 self._restore(trial, course)
-        elif trial.stage is Stage.APPLYING:
+        elif trial.stage is TrialStage.APPLYING:
             if course.asked is None or memory.now - course.asked > memory.pace.validation:
                 self.undo(trial, "it was never set")
-        elif trial.stage is Stage.VALIDATING:
+        elif trial.stage is TrialStage.VALIDATING:
             self._validating(trial, course, tunable)
         else:
             self._verifying(trial, course, tunable)
@@ -163,14 +161,14 @@ class TrialRunner:
 
     def _resume(self, trial: Trial, course: _Course, tunable: Tunable) -> None:
         """End what was under way when the service ended: the old value first."""
-        if trial.stage is Stage.VERIFYING:
+        if trial.stage is TrialStage.VERIFYING:
             self._end(trial, "verified", f"{INTERRUPTED}, after {trial.before:g} was restored")
             return
         known = [trial.before, trial.after, *([] if trial.pinned is None else [trial.pinned])]
         if not any(same(tunable.value, value, tunable.step) for value in known):
             self._end(trial, "leave", f"{INTERRUPTED}; the value is now {tunable.value:g}, which was set since")
             return
-        if trial.stage is Stage.ROLLING_BACK:
+        if trial.stage is TrialStage.ROLLING_BACK:
             course.harm = course.harm or INTERRUPTED
             if course.asked is None:
                 self._restore(trial, course)
@@ -210,7 +208,14 @@ class TrialRunner:
         if not due and memory.now < course.look:
             return
         course.look = memory.now + pace.look
-        history = memory.inputs.history(trial.pool)
+        try:
+            self._compare(trial, course, due=due)
+        except Exception as error:  # noqa: BLE001 (a change that cannot be judged must not stay)
+            logger("tuner").exception("a trial could not be judged", trial=trial.id)
+            self.undo(trial, f"it could not be judged: {type(error).__name__}")
+
+    def _compare(self, trial: Trial, course: _Course, *, due: bool) -> None:
+        history = self._memory.inputs.history(trial.pool)
         window = self._window(trial, course.applied, course.settled)
         if history is not None and (harm := plain_harm(history, window)):
             self.undo(trial, harm, own=True)
@@ -270,8 +275,7 @@ class TrialRunner:
         if not course.own:
             self._end(trial, "verified", f"{course.harm}; {trial.before:g} is restored")
             return
-        history = memory.inputs.history(trial.pool)
-        helped = None if history is None else self._helped(trial, course, history)
+        helped = self._helped(trial, course)
         if not helped and memory.now - course.applied < memory.pace.validation:
             trial.due = memory.now + memory.pace.look  # a backlog takes time to go
             return
@@ -282,14 +286,21 @@ class TrialRunner:
             words = "that has helped" if helped else "too few calls to see whether that has helped"
         self._end(trial, "verified", f"{course.harm}; {trial.before:g} is restored: {words}")
 
-    def _helped(self, trial: Trial, course: _Course, history: History) -> bool | None:
-        """Whether the harm is gone with the old value. Compared with the time before the change, not with the trial."""
+    def _helped(self, trial: Trial, course: _Course) -> bool | None:
+        """Whether the harm is gone with the old value: compared with the time before the change, not with the trial.
+        None: that is not known.
+        """
         settled = max(course.applied, self._memory.now - self._verify_s(trial))
         window = self._window(trial, course.changed, settled)
         # The size is the old one again: whether waits are explained by the load is asked as for any other setting.
-        found_at = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")
-        found = judge(history, found_at)
-        return None if found.verdict == "too_few" else found.verdict != "harm"
+        restored = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")
+        try:
+            history = self._memory.inputs.history(trial.pool)
+            found = None if history is None else judge(history, restored)
+        except Exception:  # noqa: BLE001 (the old value is set in any case)
+            logger("tuner").exception("a rollback could not be judged", trial=trial.id)
+            return None
+        return None if found is None or found.verdict == "too_few" else found.verdict != "harm"
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import ceil, floor, isfinite
 
 from pool_monitor.errors import ConfigError
@@ -17,10 +17,10 @@ from pool_monitor.tuner.intents import StoreRows
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.policy import Policy
+from pool_monitor.tuner.policy_watch import PolicyWatch
 from pool_monitor.tuner.proposals import Proposer
 from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.sizing import SizePolicy, Sizer, Sizing
-from pool_monitor.tuner.supervision import Supervisor
 
 FAILURES = 3
 """So many exceptions of a policy in a row freeze the tuner."""
@@ -56,7 +56,7 @@ class _Pool:
         self.sizer: Sizer | None = None
         self.error = ""
         """Why there is no sizer."""
-        self.supervisor: Supervisor | None = None
+        self.supervisor: PolicyWatch | None = None
         """Of a policy that is not ours."""
         self.failing = FailureWatch()
         self.failures = 0
@@ -91,8 +91,9 @@ class Scaler:
     def step(self) -> None:
         """Look at each pool that was measured."""
         memory = self._memory
-        present = memory.pools()
-        self._pools = {pool: known for pool, known in self._pools.items() if pool in present}
+        self._keep(set() if memory.mode == "off" else memory.pools())
+        if memory.mode == "off":
+            return
         for pool, observation in memory.inputs.observations.items():
             tunable = memory.tunable(pool, "size")
             if tunable is None or (pool not in self._pools and len(self._pools) >= POOLS_MAX):
@@ -107,6 +108,13 @@ class Scaler:
         """What is wanted, by pool."""
         return tuple(known.view for _, known in sorted(self._pools.items()) if known.view is not None)
 
+    def _keep(self, pools: Collection[str]) -> None:
+        """Forget the others, but for what their season has learned: they may come back."""
+        for pool in self._pools.keys() - set(pools):
+            known = self._pools.pop(pool)
+            if known.sizer is not None and (state := known.sizer.state()) and len(self._rows) < POOLS_MAX:
+                self._rows[f"season:{pool}"] = state
+
     # -- one pool ---------------------------------------------------------------------------------------------------
 
     def _make(self, pool: str, known: _Pool) -> None:
@@ -118,8 +126,8 @@ class Scaler:
             logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
             return
         if not isinstance(known.sizer.policy, SizePolicy):
-            known.supervisor = Supervisor(pool, self._memory, self._runner)
-        if state := self._rows.pop(f"season:{pool}", b""):
+            known.supervisor = PolicyWatch(pool, self._memory, self._runner)
+        if state := self._rows.get(f"season:{pool}", b""):
             known.sizer.restore(state)
 
     def _choose(self, pool: str, known: _Pool, sizer: Sizer, tunable: Tunable, observation: Observation) -> None:
@@ -159,8 +167,6 @@ class Scaler:
             ceiling=sizing.ceiling,
             why=why,
         )
-        if memory.mode == "off":
-            return
         self._save(pool, known, sizer)
         if auto:
             known.differs_since = None
@@ -201,6 +207,7 @@ class Scaler:
         elif memory.now - known.saved_at >= SEASON_S:
             known.saved_at = memory.now
             if state := sizer.state():
+                self._rows[f"season:{pool}"] = state
                 memory.out.append(StoreRows({TUNING: {f"season:{pool}": state}}))
 
     # -- auto -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pool_monitor.snapshot.tuning import TrialView
 from pool_monitor.state_machine import StateMachine
 
 
-class Stage(StrEnum):
+class TrialStage(StrEnum):
     """The values of `TrialState`."""
 
     PROPOSED = "proposed"
@@ -28,32 +28,32 @@ class Stage(StrEnum):
 
 TRIAL = StateMachine(
     "trial",
-    Stage.PROPOSED,
+    TrialStage.PROPOSED,
     {
-        Stage.PROPOSED: {
-            "ask": Stage.AWAITING_APPROVAL,
-            "begin": Stage.APPLYING,
-            "refuse": Stage.REJECTED,
-            "lapse": Stage.EXPIRED,
+        TrialStage.PROPOSED: {
+            "ask": TrialStage.AWAITING_APPROVAL,
+            "begin": TrialStage.APPLYING,
+            "refuse": TrialStage.REJECTED,
+            "lapse": TrialStage.EXPIRED,
         },
-        Stage.AWAITING_APPROVAL: {
-            "begin": Stage.APPLYING,
-            "refuse": Stage.REJECTED,
-            "lapse": Stage.EXPIRED,
+        TrialStage.AWAITING_APPROVAL: {
+            "begin": TrialStage.APPLYING,
+            "refuse": TrialStage.REJECTED,
+            "lapse": TrialStage.EXPIRED,
         },
-        Stage.APPLYING: {
-            "applied": Stage.VALIDATING,
-            "fail": Stage.REJECTED,
-            "undo": Stage.ROLLING_BACK,
-            "leave": Stage.EXPIRED,
+        TrialStage.APPLYING: {
+            "applied": TrialStage.VALIDATING,
+            "fail": TrialStage.REJECTED,
+            "undo": TrialStage.ROLLING_BACK,
+            "leave": TrialStage.EXPIRED,
         },
-        Stage.VALIDATING: {"keep": Stage.KEPT, "undo": Stage.ROLLING_BACK, "leave": Stage.EXPIRED},
-        Stage.ROLLING_BACK: {"restored": Stage.VERIFYING, "leave": Stage.EXPIRED},
-        Stage.VERIFYING: {"verified": Stage.ROLLED_BACK, "leave": Stage.EXPIRED},
-        Stage.KEPT: {"undo": Stage.ROLLING_BACK},
-        Stage.ROLLED_BACK: {},
-        Stage.REJECTED: {},
-        Stage.EXPIRED: {},
+        TrialStage.VALIDATING: {"keep": TrialStage.KEPT, "undo": TrialStage.ROLLING_BACK, "leave": TrialStage.EXPIRED},
+        TrialStage.ROLLING_BACK: {"restored": TrialStage.VERIFYING, "leave": TrialStage.EXPIRED},
+        TrialStage.VERIFYING: {"verified": TrialStage.ROLLED_BACK, "leave": TrialStage.EXPIRED},
+        TrialStage.KEPT: {"undo": TrialStage.ROLLING_BACK},
+        TrialStage.ROLLED_BACK: {},
+        TrialStage.REJECTED: {},
+        TrialStage.EXPIRED: {},
     },
 )
 """What happens to a trial:
@@ -65,12 +65,12 @@ TRIAL = StateMachine(
 - ``restored``: the old value is set again. ``verified``: it was measured whether that has helped.
 - ``leave``: somebody else has set another value, or the pool is gone: there is nothing to restore.
 """
-RUNNING = frozenset({Stage.APPLYING, Stage.VALIDATING, Stage.ROLLING_BACK, Stage.VERIFYING})
+RUNNING = frozenset({TrialStage.APPLYING, TrialStage.VALIDATING, TrialStage.ROLLING_BACK, TrialStage.VERIFYING})
 """The states in which the value is, or may be, another one than before. A pool has at most one such trial."""
-WAITING = frozenset({Stage.PROPOSED, Stage.AWAITING_APPROVAL})
+WAITING = frozenset({TrialStage.PROPOSED, TrialStage.AWAITING_APPROVAL})
 """The states before anything has changed."""
-FINAL = frozenset({Stage.ROLLED_BACK, Stage.REJECTED, Stage.EXPIRED})
-"""The states that nothing follows. `Stage.KEPT` is left only when a person rolls it back."""
+FINAL = frozenset({TrialStage.ROLLED_BACK, TrialStage.REJECTED, TrialStage.EXPIRED})
+"""The states that nothing follows. `TrialStage.KEPT` is left only when a person rolls it back."""
 
 
 class Trial(Struct, kw_only=True):
@@ -82,7 +82,7 @@ class Trial(Struct, kw_only=True):
     unit: str
     before: float
     after: float
-    stage: Stage = Stage.PROPOSED
+    stage: TrialStage = TrialStage.PROPOSED
     origin: str
     reason: str
     why: str = ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 
 from pool_monitor.errors import UnknownName
+from pool_monitor.log import plain
 from pool_monitor.snapshot.advice import Effect
 from pool_monitor.tuner.audit import TRIALS, encoded
 from pool_monitor.tuner.intents import Emit, Intent, StoreRows
@@ -13,6 +15,8 @@ from pool_monitor.tuner.trial import TRIAL, Trial
 
 TRIALS_MAX = 1000
 """Trials that are kept, in memory and in the state file. Of more, the oldest that have ended are forgotten."""
+TEXT_MAX = 1000
+"""Characters of a reason, at most."""
 WAITING_MAX = 50
 """Trials that wait for approval at most. Of more, the oldest lapses."""
 
@@ -27,6 +31,8 @@ class TrialBook:
     def __init__(self, out: list[Intent], about: Mapping[str, str], new_id: Callable[[], str]) -> None:
         self._out, self._about, self._new_id = out, about, new_id
         self._trials: dict[str, Trial] = {}
+        self._open: dict[str, Trial] = {}
+        """Those that wait or run."""
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(list(self._trials.values()))
@@ -49,13 +55,17 @@ class TrialBook:
         """The trial of that id; None: it is not known."""
         return self._trials.get(identity)
 
+    def active(self) -> list[Trial]:
+        """The trials that have changed a value and have no verdict yet."""
+        return [trial for trial in self._open.values() if trial.running]
+
     def running(self, pool: str) -> Trial | None:
-        """The trial of *pool* that has changed a value and has no verdict yet; None: there is none."""
-        return next((trial for trial in self._trials.values() if trial.pool == pool and trial.running), None)
+        """The one of *pool*; None: there is none."""
+        return next((trial for trial in self._open.values() if trial.pool == pool and trial.running), None)
 
     def waiting(self) -> list[Trial]:
         """The trials that have changed nothing yet, the oldest first."""
-        return [trial for trial in self._trials.values() if trial.waiting]
+        return [trial for trial in self._open.values() if trial.waiting]
 
     def of(self, pool: str, knob: str) -> Iterator[Trial]:
         """The trials of one setting, the newest first."""
@@ -67,6 +77,7 @@ class TrialBook:
         may be another matter by now.
         """
         self._trials = {trial.id: trial for trial in sorted(trials, key=lambda one: one.started_at)}
+        self._open = {name: trial for name, trial in self._trials.items() if trial.waiting or trial.running}
         for trial in self.waiting():
             if trial.approved:
                 trial.approved = False
@@ -88,7 +99,8 @@ class TrialBook:
         effect: Effect | None = None,
         protective: bool = False,
     ) -> Trial:
-        """Add a proposal."""
+        """Add a proposal. An *effect* that is no number is left out."""
+        reason = plain(reason)[:TEXT_MAX]
         identity = next(name for name in iter(self._new_id, None) if name not in self._trials)
         trial = Trial(
             id=identity,
@@ -102,12 +114,12 @@ class TrialBook:
             why=reason,
             cause=cause,
             pinned=pinned,
-            effect=effect,
+            effect=effect if effect is None or _sound(effect) else None,
             protective=protective,
             started_at=wall,
             changed_at=wall,
         )
-        self._trials[identity] = trial
+        self._trials[identity] = self._open[identity] = trial
         self._keep(trial, "", wall)
         self._forget()
         waiting = self.waiting()
@@ -119,14 +131,18 @@ class TrialBook:
         """Bring *trial* into the state after *trigger*. Raises IllegalTransition if there is none."""
         before = trial.stage
         trial.stage = TRIAL.step(before, trigger)
-        trial.changed_at, trial.reason, trial.due = wall, reason, None
+        trial.changed_at, trial.reason, trial.due = wall, plain(reason)[:TEXT_MAX], None
         if actor:
             trial.actor = actor
+        if trial.waiting or trial.running:
+            self._open[trial.id] = trial
+        else:
+            self._open.pop(trial.id, None)
         self._keep(trial, before.value, wall)
 
     def note(self, trial: Trial, reason: str, actor: str = "") -> None:
         """Change why *trial* is in its state. It is stored, and no event: the state is the same."""
-        trial.reason, trial.actor = reason, actor or trial.actor
+        trial.reason, trial.actor = plain(reason)[:TEXT_MAX], actor or trial.actor
         self._out.append(StoreRows({TRIALS: {trial.id: encoded(trial)}}))
 
     def _keep(self, trial: Trial, before: str, wall: float) -> None:
@@ -155,3 +171,8 @@ class TrialBook:
             del self._trials[name]
         if gone:
             self._out.append(StoreRows({TRIALS: gone}))
+
+
+def _sound(effect: Effect) -> bool:
+    """Whether a row can hold *effect*: JSON knows no NaN."""
+    return all(isfinite(value) for value in (effect.now, effect.expected, effect.low, effect.high, effect.cost or 0.0))

@@ -9,6 +9,7 @@ from pool_monitor.alerts.catalogue import METRICS, Unit
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.snapshot import (
     Change,
+    ChangeState,
     Effect,
     Pattern,
     Recommendation,
@@ -36,7 +37,7 @@ PATTERN_WORDS: dict[Pattern, str] = {
     "noisy_neighbour": "others use the machine",
 }
 """What each pattern means, in a few words."""
-STATE_WORDS: dict[TrialState, str] = {
+STATE_WORDS: dict[ChangeState, str] = {
     "proposed": "proposed",
     "awaiting_approval": "waits",
     "applying": "applying",
@@ -47,8 +48,9 @@ STATE_WORDS: dict[TrialState, str] = {
     "rolled_back": "rolled back",
     "rejected": "rejected",
     "expired": "expired",
+    "set": "set",
 }
-"""Each state of a trial, in at most 11 cells."""
+"""Each state of a change, in at most 11 cells."""
 WAITING: frozenset[TrialState] = frozenset({"proposed", "awaiting_approval"})
 RUNNING: frozenset[TrialState] = frozenset({"applying", "validating", "rolling_back", "verifying"})
 LATELY_S = 900.0

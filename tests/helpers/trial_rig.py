@@ -1,4 +1,4 @@
-"""A small pool in virtual time for tests of the tuner: queue, workers, settings with effects, and the History of it."""
+"""A small pool in virtual time for tests of the tuner: queue, workers, settings with effects, and its history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pool_monitor.advisor.history import (
     TIMEOUT,
     Buckets,
     Calls,
-    History,
+    PoolHistory,
     Spans,
 )
 from pool_monitor.config.tuner import TunerConfig
@@ -92,10 +92,9 @@ class MiniPool:
         self.service, self.spread, self.effects, self.target = service, spread, effects, target
         self.now = 0.0
         self.free = [0.0] * size
-        self.busy_until: list[float] = []
         self.rows: list[tuple[float, float, float, int]] = []  # arrived, started, ended, outcome
         self.bucket_rows: list[list[float]] = []  # arrivals, size, deaths, for each second
-        self.waiting_until: list[float] = []
+        self.under_way: list[tuple[float, float, float, int]] = []
 
     def advance(self, seconds: float = 1.0) -> Observation:
         """Let time pass, and return what has happened."""
@@ -125,8 +124,10 @@ class MiniPool:
         deaths = int(self.random.poisson(self.effects(settings, 1).deaths * seconds))
         self.bucket_rows.append([float(arrivals), float(size), float(deaths)])
         self.now += seconds
-        ended = [row for row in self.rows[-3_000:] if self.now - seconds < row[2] <= self.now]
-        waiting = sum(1 for row in self.rows[-3_000:] if row[0] <= self.now < row[1])
+        self.under_way += self.rows[len(self.rows) - len(times) :]
+        ended = [row for row in self.under_way if row[2] <= self.now]
+        self.under_way = [row for row in self.under_way if row[2] > self.now]
+        waiting = sum(self.now < row[1] for row in self.under_way)
         busy = sum(end > self.now for end in self.free)
         return Observation(
             now=self.now,
@@ -151,7 +152,7 @@ class MiniPool:
             failed=sum(row[3] == ERROR for row in ended),
         )
 
-    def history(self) -> History:
+    def history(self) -> PoolHistory:
         """What an advisor would know now."""
         rows = np.array([row for row in self.rows[-50_000:] if row[2] <= self.now] or np.zeros((0, 4)), dtype=float)
         rows = rows[np.argsort(rows[:, 2], kind="stable")]
@@ -168,8 +169,8 @@ class MiniPool:
         return history_of(calls, self.now, np.array(self.bucket_rows[-4000:]), self.target, self.size.value)
 
 
-def history_of(calls: Calls, now: float, seconds: Any, target: float, size: float) -> History:
-    """Make a History of *calls*, and of rows of arrivals, size and deaths for each second up to *now*."""
+def history_of(calls: Calls, now: float, seconds: Any, target: float, size: float) -> PoolHistory:
+    """Make a PoolHistory of *calls*, and of rows of arrivals, size and deaths for each second up to *now*."""
     blocks = len(seconds) // 10
     by_block = seconds[len(seconds) - blocks * 10 :].reshape(blocks, 10, 3)
     unknown = np.full(blocks, math.nan)
@@ -182,7 +183,7 @@ def history_of(calls: Calls, now: float, seconds: Any, target: float, size: floa
         "ready": by_block[:, :, 1].mean(1),
         "deaths": by_block[:, :, 2].sum(1),
     }
-    return History(
+    return PoolHistory(
         pool="text",
         now=now,
         wall=WALL + now,

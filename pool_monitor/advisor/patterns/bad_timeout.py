@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.extracts import Cohort, Mask, certain, say_seconds, served
-from pool_monitor.advisor.history import ERROR, OK, TIMEOUT, Floats, History
+from pool_monitor.advisor.extracts import Mask, ServedCalls, certain, say_seconds, served
+from pool_monitor.advisor.history import ERROR, OK, TIMEOUT, Floats, PoolHistory
 from pool_monitor.advisor.statistics import binomial_above, normal_quantile, wilson
 from pool_monitor.snapshot.advice import Change, Effect
 
@@ -44,13 +44,13 @@ _P = 1e-3
 class _Timed(NamedTuple):
     """The calls of one operation that ended well, failed or timed out."""
 
-    calls: Cohort
+    calls: ServedCalls
     cut: Mask
     """Which of them ended with the time-out."""
     timeout: float
 
 
-def bad_timeout(history: History) -> Iterator[Detection]:
+def bad_timeout(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each operation whose time-out is too tight or too loose. Subject: ``operation NAME``."""
     calls = served(history.calls)
     for nth, operation in history.by_operation.items():
@@ -68,7 +68,7 @@ def bad_timeout(history: History) -> Iterator[Detection]:
 # -- too tight --------------------------------------------------------------------------------------------------------
 
 
-def _tight(history: History, name: str, timed: _Timed) -> Detection | None:
+def _tight(history: PoolHistory, name: str, timed: _Timed) -> Detection | None:
     calls, timeout = timed.calls, timed.timeout
     if calls.total < CALLS_MIN or np.count_nonzero(timed.cut) < CUT_MIN:
         return None
@@ -119,7 +119,7 @@ def _tight(history: History, name: str, timed: _Timed) -> Detection | None:
     )
 
 
-def _spread(calls: Cohort, cut: Mask) -> bool:
+def _spread(calls: ServedCalls, cut: Mask) -> bool:
     """Whether the time-outs are spread over the time: at least 6 of 10 parts with equally many calls have some, and
     none has more than half. An outage is not.
     """
@@ -128,7 +128,7 @@ def _spread(calls: Cohort, cut: Mask) -> bool:
     return int(np.count_nonzero(counts)) >= 6 and int(counts.max()) <= 0.5 * int(counts.sum())
 
 
-def _one_worker(calls: Cohort, cut: Mask) -> bool:
+def _one_worker(calls: ServedCalls, cut: Mask) -> bool:
     """Whether one of several workers has most of the time-outs."""
     counts = np.bincount(calls.worker[cut])
     workers = len(np.unique(calls.worker))
@@ -174,7 +174,7 @@ def _killed_later(survival: float, middle: float, timeout: float, proposed: floa
 # -- too loose --------------------------------------------------------------------------------------------------------
 
 
-def _loose(history: History, name: str, timed: _Timed) -> Detection | None:
+def _loose(history: PoolHistory, name: str, timed: _Timed) -> Detection | None:
     calls, timeout = timed.calls, timed.timeout
     services = np.sort(calls.service[calls.outcome == OK])
     count = len(services)
@@ -233,7 +233,7 @@ def upper_rank(count: int, share: float, confidence: float = 0.95) -> int:
     return min(count, math.ceil(count * share + normal_quantile(confidence) * spread) + 1)
 
 
-def _change(history: History, timeout: float, proposed: float) -> Change | None:
+def _change(history: PoolHistory, timeout: float, proposed: float) -> Change | None:
     """The knob of the pool's time-out, if it is the one that these calls have."""
     current = history.settings.get("timeout")
     if current is None or not math.isclose(current, timeout, rel_tol=0.1):

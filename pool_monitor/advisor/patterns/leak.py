@@ -7,9 +7,10 @@ memory shows a warm-up, it begins after three of its time constants instead if t
 line by Akaike's criterion.
 
 A pass every five minutes looks at nearly the same memory again and again, and noise that swings for hours looks like
-growth at some moment. So the rise must stand out, too: by six times the deviation from a straight line, or by five
+growth at some moment. So the rise must stand out, too: by eight times the deviation from a straight line, or by five
 standard errors of a slope with correlated noise. With the looks of four hours together, the test flags 0 to 1 % of
-series without a leak of eleven shapes (white and correlated noise, saw-teeth, warm-up, one step).
+series without a leak of eleven shapes (white and correlated noise, saw-teeth, warm-up, one step), and 2 to 5 % where
+the noise swings for one to three hours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import certain
-from pool_monitor.advisor.history import Floats, History, WorkerHistory
+from pool_monitor.advisor.history import Floats, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import normal_tail
 from pool_monitor.resources.leak import (
     LARGEST,
@@ -31,7 +32,6 @@ from pool_monitor.resources.leak import (
     Slope,
     growth,
     mann_kendall,
-    stands_out,
     theil_sen,
     without_jump,
 )
@@ -47,6 +47,7 @@ SETTLED_TAUS = 3.0
 """Time constants after which a warm-up is over."""
 _LEANS_Z = 1.64
 _CERTAIN_Z = 5.0
+_CLEAR = 8.0
 _POOL_SHARE = 0.8
 _DAY_S = 86_400.0
 _GIB, _MIB = 1024.0**3, 1024.0**2
@@ -60,7 +61,7 @@ class _Growth(NamedTuple):
     level: float
 
 
-def leak(history: History) -> Iterator[Detection]:
+def leak(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each worker that leaks, ``worker SLOT``; for ``pool NAME`` instead if nearly all do: then
     it is the code that leaks, and no worker is special.
     """
@@ -105,10 +106,18 @@ def _tested(worker: WorkerHistory, step: float, skip: float) -> _Growth | None:
         return None
     times, values = found
     slope = growth(times, values, MEMORY)
-    if slope is None or not (stands_out(times, values, slope.value, MEMORY.grain) or _z(times, values) >= _CERTAIN_Z):
+    if slope is None or not (_rise(times, values, slope) >= _CLEAR or _z(times, values) >= _CERTAIN_Z):
         return None
     statistic, deviation = mann_kendall(without_jump(values, MEMORY.grain))
     return _Growth(slope, (statistic - 1) / deviation, len(values), float(values[-1]))
+
+
+def _rise(times: Floats, values: Floats, slope: Slope) -> float:
+    """Return the rise, in robust deviations from the straight line."""
+    values = without_jump(values, MEMORY.grain)
+    rest = values - slope.value * times
+    deviation = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+    return slope.value * float(times[-1] - times[0]) / max(deviation, MEMORY.grain)
 
 
 def _z(times: Floats, values: Floats) -> float:
@@ -193,7 +202,7 @@ def _leans(worker: WorkerHistory) -> bool:
     return theil_sen(times, values, deviation).low > MEMORY.floor_hour / 3600 / 4
 
 
-def _detection(history: History, subject: str, leaks: dict[int, _Growth]) -> Detection:
+def _detection(history: PoolHistory, subject: str, leaks: dict[int, _Growth]) -> Detection:
     steepest = max(leaks, key=lambda nth: leaks[nth].slope.value)
     found, worker = leaks[steepest], history.by_worker[steepest]
     slope = found.slope
@@ -233,7 +242,7 @@ def _detection(history: History, subject: str, leaks: dict[int, _Growth]) -> Det
     )
 
 
-def _change(history: History, found: _Growth) -> tuple[Change | None, Effect | None]:
+def _change(history: PoolHistory, found: _Growth) -> tuple[Change | None, Effect | None]:
     """Recycle at a quarter more than now, or after what grows in a day, if that is more. None: it is set already."""
     if "recycle_rss" not in history.settings:
         return None, None

@@ -1,4 +1,4 @@
-"""`Forecast`: how many calls per second arrive, and will arrive when a worker that is asked for now is ready.
+"""`ArrivalForecast`: how many calls per second arrive, and will arrive when a worker that is asked for now is ready.
 
 A slow average says it while the load is steady, a fast one as soon as the two differ by more than chance: arrivals that
 do not change are a Poisson process, whose spread is known. A slope that is more than chance is followed for as long as
@@ -19,7 +19,7 @@ SLOPE_SPAN_S = 20.0
 _ROWS = 64
 
 
-class Forecast:
+class ArrivalForecast:
     """Takes the arrivals of each interval. Keeps two averages and the rows of 20 s (at most 64)."""
 
     def __init__(self) -> None:

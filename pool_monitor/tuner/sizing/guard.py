@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from pool_monitor.state_machine import StateMachine
-from pool_monitor.tuner.sizing.service import Cohort, Cohorts
+from pool_monitor.tuner.sizing.service import StartCohort, StartCohorts
 
 GROWTH = 0.1
 """A growth by this share opens an episode."""
@@ -25,8 +25,8 @@ STOP_Z, BACK_Z = 2.0, 4.0
 """Standard errors with which growth is stopped, and taken back."""
 PROBE = 0.2
 """After a ceiling, growth beyond it is tried with this share of it."""
-WORTH = 0.3
-"""A growth is worth it if it brings this share of what it would bring without contention."""
+WORTH, DOUBTFUL = 0.3, 0.6
+"""A growth that brings less than this share of what it would bring without contention is not worth it, or doubtful."""
 CALLS_MIN = 20
 """The fewest calls of each side."""
 CEILING_S, CEILING_MOST_S = 120.0, 900.0
@@ -94,7 +94,6 @@ class Guard:
         self._episode: _Episode | None = None
         self._all_ready = -math.inf
         """When the workers of the latest growth are ready: the episode may hold several."""
-        self._low: Cohort | None = None
         self._slow_mean = math.nan
         self._ceiling = 0
         self._until = math.inf
@@ -114,7 +113,7 @@ class Guard:
             self._step("expired")
         self._size = None
 
-    def look(self, now: float, size: int, service: float | None, cold_start: float, cohorts: Cohorts) -> None:
+    def look(self, now: float, size: int, service: float | None, cold_start: float, cohorts: StartCohorts) -> None:
         """Take one observation, and go on to the next state if the time or the evidence says so."""
         grown_from = self._size
         grew = grown_from is not None and size >= grown_from + max(1.0, GROWTH * grown_from)
@@ -163,10 +162,10 @@ class Guard:
 
     def _open(self, episode: _Episode) -> None:
         self._step("grew")
-        self._episode, self._low = episode, None
+        self._episode = episode
         self._until = episode.ready + 4 * episode.service + max(JUDGED_S, 20 * episode.service)
 
-    def _judge(self, now: float, size: int, service: float, cohorts: Cohorts) -> None:
+    def _judge(self, now: float, size: int, service: float, cohorts: StartCohorts) -> None:
         episode = self._episode
         if episode is None:
             return
@@ -174,13 +173,13 @@ class Guard:
             self._step("expired")
             return
         usual = max(episode.service, min(service, 5 * episode.service))
-        if self._low is None:
-            if now < episode.ready + 4 * usual:
-                return
-            self._low = cohorts.between(episode.at - max(1.0, 2 * usual), episode.ready)
+        if now < episode.ready + 4 * usual:
+            return
+        # Counted anew each time: a call that takes very long is missing at first.
+        low = cohorts.between(episode.at - max(1.0, 2 * episode.service), episode.ready)
         last = now - 4 * usual
         first = max(last - max(RECENT_S, 8 * usual), episode.ready)
-        if self._low.calls < CALLS_MIN:  # there is nothing to compare with, and there never will be
+        if low.calls < CALLS_MIN:  # there is nothing to compare with, and there never will be
             self._step("expired")
             return
         if last - first < 1.0:
@@ -188,19 +187,21 @@ class Guard:
         high = cohorts.between(first, last)
         if high.calls < CALLS_MIN:
             return
-        self._compare(now, size, episode.before, self._low, high, complete=first >= self._all_ready)
+        self._compare(now, size, episode.before, low, high, complete=first >= self._all_ready)
 
-    def _compare(self, now: float, size: int, before: int, low: Cohort, high: Cohort, *, complete: bool) -> None:
+    def _compare(
+        self, now: float, size: int, before: int, low: StartCohort, high: StartCohort, *, complete: bool
+    ) -> None:
         z = (high.mean - low.mean) / math.sqrt(max(high.variance + low.variance, 1e-18))
         slower = high.mean > SLOWER * low.mean
-        gain, worth = (size / high.mean) / (before / low.mean), 1 + WORTH * (size / before - 1)
-        if slower and z > BACK_Z and gain < worth:
+        gain, full = (size / high.mean) / (before / low.mean), size / before - 1
+        if slower and z > BACK_Z and gain < 1 + WORTH * full:
             self._step("harmful")
             self.rollbacks += 1
             self._ceiling, self._back_at, self._slow_mean = before, now, high.mean
             self._until = now + min(CEILING_S * 2**self._fails, CEILING_MOST_S)
             self._fails = min(self._fails + 1, 10)
-        elif slower and z > STOP_Z:
+        elif slower and z > STOP_Z and gain < 1 + DOUBTFUL * full:
             if self.state is GuardState.CHECKING:
                 self._step("slower")
         elif high.mean + 1.64 * math.sqrt(high.variance) < HARMLESS * low.mean:
@@ -210,7 +211,7 @@ class Guard:
         elif self.state is GuardState.STOPPED:
             self._step("not slower")
 
-    def _verify(self, now: float, cohorts: Cohorts) -> None:
+    def _verify(self, now: float, cohorts: StartCohorts) -> None:
         if now >= self._until:
             self._step("expired")
             return

@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Preset(NamedTuple):
     """How a `SizePolicy` weighs waiting against workers. Times are seconds."""
 
-    miss: float = 0.03
+    miss: float = 0.02
     """The share of the calls that may wait longer than the target, by the model."""
     hold: float = 60.0
     """A size is left only if nothing in so long a time has needed it."""
@@ -24,8 +24,8 @@ class Preset(NamedTuple):
 
 
 PRESETS: Mapping[str, Preset] = {
-    "conservative": Preset(miss=0.02, hold=300.0, down_pause=30.0, down_share=0.1),
+    "conservative": Preset(miss=0.01, hold=300.0, down_pause=30.0, down_share=0.1),
     "balanced": Preset(),
-    "aggressive": Preset(miss=0.05, hold=30.0, hold_cold_starts=10.0, down_pause=5.0, down_share=0.34),
+    "aggressive": Preset(miss=0.04, hold=30.0, hold_cold_starts=10.0, down_pause=5.0, down_share=0.34),
 }
 """All three add workers at once. They differ in how soon they give them back, and in how many waits they allow."""

@@ -1,4 +1,4 @@
-"""`Season`: the shape of the days and weeks of one pool, learned from what its load has needed, and what comes next.
+"""`PoolSeason`: the shape of the days and weeks of one pool, learned from what its load has needed; what comes next.
 
 A day is 288 rows of five minutes of the local wall clock. The size that is expected for a row is the largest that at
 least 70 % of the comparable days have needed: so neither a holiday nor a flash crowd on one day teaches anything.
@@ -55,7 +55,7 @@ class Rise(NamedTuple):
     """And those that were seen."""
 
 
-class Season:
+class PoolSeason:
     """What is learned of one pool. Bound: 28 days of 288 numbers."""
 
     def __init__(self, zone: tzinfo | None = None) -> None:
@@ -70,14 +70,15 @@ class Season:
 
     def observe(self, wall: float, interval: float, needed: int | None) -> None:
         """Take the size that the load *needed* in the *interval* seconds before *wall*; None: it is not known."""
-        moment = local(wall, self._zone)
+        known = 0 < interval < math.inf
+        moment = local(wall - min(interval, ROW_S) / 2 if known else wall, self._zone)
         row = _row_of(moment)
         if row != self._row:
             self._close()
             if self._row is None or row[0] != self._row[0]:
                 self._cache.clear()
             self._row = row
-        if needed is None or not 0 < interval < math.inf:
+        if needed is None or not known:
             return
         seconds = min(interval, ROW_S)
         self._sum += needed * seconds

@@ -7,10 +7,10 @@ from collections import deque
 
 from pool_monitor.tuner.observation import EndedCall, Observation
 from pool_monitor.tuner.sizing import caps, demand
-from pool_monitor.tuner.sizing.forecast import Forecast
+from pool_monitor.tuner.sizing.forecast import ArrivalForecast
 from pool_monitor.tuner.sizing.guard import Guard
 from pool_monitor.tuner.sizing.presets import Preset
-from pool_monitor.tuner.sizing.service import Cohorts, ServiceTimes
+from pool_monitor.tuner.sizing.service import StartCohorts, TimesOnWorker
 from pool_monitor.tuner.sizing.stepping import Stepping
 
 GAP_S = 10.0
@@ -40,11 +40,12 @@ class SizePolicy:
         self.needed: int | None = None
         """The size that the demand needs now, without bounds and steps; None: it knows too little."""
         self.guard = Guard()
-        self._forecast = Forecast()
-        self._service = ServiceTimes()
-        self._cohorts = Cohorts()
+        self._forecast = ArrivalForecast()
+        self._service = TimesOnWorker()
+        self._cohorts = StartCohorts()
         self._stepping = Stepping(self._preset)
         self._under_way = _UnderWay()
+        self._processors = caps.Processors()
         self._now: float | None = None
         self._usual = 0.0
 
@@ -65,7 +66,7 @@ class SizePolicy:
             self._under_way.clear()
         self._forecast.observe(seen.now, interval, seen.arrivals)
         service = self._service_now()
-        self.guard.look(seen.now, seen.size, self._service.mean, seen.cold_start, self._cohorts)
+        self.guard.look(seen.now, seen.size, service, seen.cold_start, self._cohorts)
         return self._choose(seen, service)
 
     def _interval(self, seen: Observation) -> float | None:
@@ -133,7 +134,7 @@ class SizePolicy:
     def _bounded(self, seen: Observation, need: int, because: str) -> tuple[int, str]:
         """Return *need* within all bounds. `ceiling` is the lowest of those that were measured."""
         self.ceiling = None
-        cap = caps.lowest(seen)
+        cap = caps.lowest(self._processors.cap(seen), caps.memory(seen))
         if cap is not None:
             self.ceiling = cap.size
             if need > cap.size:

@@ -12,7 +12,7 @@ from pool_monitor.tuner.policy import Policy
 from pool_monitor.tuner.sizing import caps
 from pool_monitor.tuner.sizing.loading import make_policy
 from pool_monitor.tuner.sizing.schedule import Schedule, local
-from pool_monitor.tuner.sizing.season import Rise, Season
+from pool_monitor.tuner.sizing.season import PoolSeason, Rise
 from pool_monitor.tuner.sizing.size_policy import SizePolicy
 
 Origin = Literal["policy", "schedule", "season"]
@@ -66,7 +66,7 @@ class Sizer:
         self.policy = policy if policy is not None else make_policy(config.policy)
         self._measure = self.policy if isinstance(self.policy, SizePolicy) else SizePolicy()
         self._schedule = Schedule(pool, config.schedule, zone)
-        self._season = Season(zone) if config.season else None
+        self._season = PoolSeason(zone) if config.season else None
 
     def decide(self, observation: Observation, follow_season: bool = True) -> Sizing:
         """Return what the pool should have now. *follow_season* False: the season is learned and not followed."""

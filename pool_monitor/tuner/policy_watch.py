@@ -1,4 +1,4 @@
-"""`Supervisor`: undoes what a user's policy does to a pool in the mode ``auto``, if it is plain harm.
+"""`PolicyWatch`: undoes what a user's policy does to a pool in the mode ``auto``, if it is plain harm.
 
 Our own policy looks after itself (see `sizing.guard`). That of a user may be anything, so each of its changes is looked
 at for one validation window, as that of a trial is.
@@ -34,7 +34,7 @@ class Bound(NamedTuple):
     until: float
 
 
-class Supervisor:
+class PolicyWatch:
     """Looks after one pool."""
 
     def __init__(self, pool: str, memory: TunerMemory, runner: TrialRunner) -> None:

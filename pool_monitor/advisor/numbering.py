@@ -6,7 +6,7 @@ OTHER = "(other)"
 """The name of what came after the last free number."""
 
 
-class Names:
+class Numbering:
     """Gives each name a number, from 0. The last of *limit* numbers is that of all names that come too late."""
 
     def __init__(self, limit: int) -> None:
