@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pool_monitor import Monitor
@@ -15,7 +16,7 @@ from pool_monitor.tuner.failing import AFTER_S, LONGEST_S, FailureWatch
 from pool_monitor.tuner.intents import TunerInputs
 from pool_monitor.tuner.mismatch import mismatches
 from pool_monitor.tuner.sizing import SizePolicy
-from pool_monitor.tuner.sizing.forecast import Forecast
+from pool_monitor.tuner.sizing.forecast import ArrivalForecast
 from tests.helpers.support import OPS
 from tests.helpers.trial_rig import WALL, Effects, FakeTunable, MiniPool, Rig
 
@@ -62,6 +63,30 @@ def test_a_value_is_restored_once_the_pool_can_be_asked_again() -> None:
     assert one.pool.knobs[1].value == 9.0
     one.run(2)
     assert one.pool.knobs[1].value == 10.0
+
+
+@pytest.mark.parametrize("how", ["off", "gone"])
+def test_what_the_season_has_learned_outlives_the_mode_off_and_a_pool_that_comes_back(how: str) -> None:
+    one = Rig(MiniPool(1), config=TunerConfig(mode="recommend"))
+    one.run(5)
+
+    def season() -> Any:
+        sizer = one.core._scaler._pools["text"].sizer
+        assert sizer is not None
+        assert sizer._season is not None
+        return sizer._season
+
+    learned = season()
+    learned._days[739_000] = np.full(288, 3.0)
+    if how == "off":
+        one.core.set_mode("off")
+        one.run(2)
+        one.core.set_mode("recommend")
+    else:
+        blind(one, 70)
+    one.run(5)
+    assert season() is not learned
+    assert season()._days.keys() == {739_000}
 
 
 # -- calls that fail at once: kedacore/keda#944, Netflix/concurrency-limits#176 (smaller during an outage) -------------
@@ -112,7 +137,7 @@ def test_calls_that_fail_hold_a_pool_for_a_while_and_not_for_ever() -> None:
 
 @pytest.mark.parametrize("rate", [1, 20, 500])
 def test_a_load_that_has_ended_is_not_expected_again(rate: int) -> None:
-    forecast, before = Forecast(), float("inf")
+    forecast, before = ArrivalForecast(), float("inf")
     for second in range(600):
         forecast.observe(second + 1.0, 1.0, rate)
     for second in range(600, 1200):
