@@ -132,6 +132,22 @@ def test_calls_that_fail_hold_a_pool_for_a_while_and_not_for_ever() -> None:
     assert watch.why() is None, "calls of this pool fail usually"
 
 
+# -- events that are sampled: kubernetes/kubernetes#30471, #99394 (a part of the figures is missing) -------------------
+
+
+@pytest.mark.parametrize("one_in", [4, 10])
+def test_a_pool_does_not_grow_because_few_events_of_its_calls_arrive(one_in: int) -> None:
+    sizes = []
+    for kept in (1, one_in):
+        pool, policy = MiniPool(1, size=8, rate=20, service=0.3, target=0.3), SizePolicy()
+        for _ in range(180):
+            seen = pool.advance()
+            wanted = policy.decide(seen._replace(calls=seen.calls[::kept], ended=len(seen.calls)))
+            pool.size.value = float(wanted or pool.size.value)
+        sizes.append(pool.size.value)
+    assert sizes[1] == pytest.approx(sizes[0], abs=3)
+
+
 # -- a load that ends: celery/celery#8943, kubernetes/kubernetes#78761 (it never gets to its minimum) ------------------
 
 

@@ -61,7 +61,11 @@ class Observation(NamedTuple):
     memory_free: int | None
     """Bytes that more workers may take; None: not known."""
     failed: int = 0
-    """Calls that have ended on a worker in the interval with an error, which *calls* has too."""
+    """Calls of *ended* that have ended with an error."""
+    ended: int | None = None
+    """Calls that have ended on a worker in the interval, also those that *calls* lacks, such as those whose events are
+    filtered; None: not known.
+    """
 
     @property
     def utilization(self) -> float | None:

@@ -32,7 +32,7 @@ class Observer:
         self._journal, self._pool = journal, journal.pools[pool]
         self._at: float | None = None
         self._seen = self._pool.calls.total
-        self._arrived = self._refused = 0
+        self._arrived = self._refused = self._completed = 0
         self._cpu_fraction: float | None = None
         self._cpu_at = -math.inf
 
@@ -58,7 +58,8 @@ class Observer:
         self._seen = total
         interval = 0.0 if self._at is None else now - self._at
         arrivals, refused = pool.arrived - self._arrived, pool.refused - self._refused
-        self._at, self._arrived, self._refused = now, pool.arrived, pool.refused
+        completed = pool.completed - self._completed
+        self._at, self._arrived, self._refused, self._completed = now, pool.arrived, pool.refused, pool.completed
         kept = _ended(columns, interval)
         measured = pool.cold_start
         target = pool.wait_target if wait_target is None else wait_target
@@ -83,7 +84,8 @@ class Observer:
             cpu_fraction=self._fraction(now),
             worker_memory=_large(pool.by_worker.memories()),
             memory_free=None if free is None else int(free),
-            failed=int(np.count_nonzero(columns.outcome[kept] == ERROR)),
+            failed=int(np.count_nonzero(columns.outcome[kept] == ERROR)) * pool.weights[1],
+            ended=max(len(kept), completed - refused),
         )
 
     def _fraction(self, now: float) -> float | None:

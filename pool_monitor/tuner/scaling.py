@@ -152,7 +152,9 @@ class Scaler:
         if wanted is not None and auto and known.supervisor is not None:
             wanted = known.supervisor.bounded(wanted)
         why = plain(sizing.why)[:TEXT_MAX]
-        known.failing.observe(seen.now, seen.interval, len(seen.calls), seen.failed)
+        known.failing.observe(
+            seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
+        )
         failing = known.failing.why()
         least = min(size, high, size if sizing.ceiling is None else max(sizing.ceiling, low))
         if failing is not None and wanted is not None and wanted <= least:
