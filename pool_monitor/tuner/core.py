@@ -103,7 +103,9 @@ class TunerCore:
         return [self._view(trial) for trial in reversed(list(self._memory.book)) if not trial.waiting]
 
     def decisions(self) -> list[TrialView]:
-        """The latest changes without a trial, such as those of the policy, in no order. Their state is ``set``."""
+        """The latest changes without a trial, such as those of the policy, in no order. Their state is ``set``, or
+        ``rejected`` where it could not be made.
+        """
         return [
             TrialView(
                 id=f"{pool}/{one.knob}",
@@ -112,9 +114,10 @@ class TunerCore:
                 unit="count" if one.knob == "size" else "",
                 before=one.before,
                 after=one.after,
-                state="set",
+                state="rejected" if one.failed else "set",
                 origin=one.origin,
-                reason=one.why,
+                reason=f"it could not be set: {one.failed}; {one.why}" if one.failed else one.why,
+                actor=one.actor,
                 started_at=one.at,
                 changed_at=one.at,
             )
@@ -167,7 +170,7 @@ class TunerCore:
         if self.mode == "off":
             raise ConfigError("the tuner is off: switch it on first")
         trial.approved = True
-        self._memory.book.note(trial, "approved; it begins soon", plain(author)[:TEXT_MAX])
+        self._memory.book.note(trial, self._memory.wall, "approved; it begins soon", plain(author)[:TEXT_MAX])
 
     def reject(self, name: str, author: str = "", reason: str = "") -> None:
         """End the trial *name* that waits. Raises UnknownName, and ConfigError if it does not wait."""
@@ -285,7 +288,7 @@ class TunerCore:
 
     def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
-        self._memory.was_set(pool, knob)
+        self._memory.was_set(pool, knob, value if trial is None else None)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)
 
