@@ -16,7 +16,7 @@ from pool_monitor.tuner.audit import TUNING
 from pool_monitor.tuner.beginning import Starter
 from pool_monitor.tuner.explaining import explained
 from pool_monitor.tuner.freeze import JUMP_S
-from pool_monitor.tuner.intents import Intent, TunerInputs
+from pool_monitor.tuner.intents import Apply, Intent, TunerInputs
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.policy import Policy
@@ -135,7 +135,7 @@ class TunerCore:
             raise UnknownName(f"no pool {pool!r:.80}; there are {', '.join(sorted(memory.inputs.tunables)) or 'none'}")
         tunable = memory.tunable(pool, knob)
         if tunable is None:
-            names = ", ".join(sorted(one.name for one in memory.inputs.tunables[pool])) or "none"
+            names = ", ".join(sorted(memory.settings_of(pool))) or "none"
             raise UnknownName(f"pool {pool} has no setting {knob!r:.80}; there are {names}")
         allowed = memory.allowed(tunable)
         if not math.isfinite(value) or not allowed.low <= value <= allowed.high:
@@ -291,6 +291,14 @@ class TunerCore:
         self._memory.was_set(pool, knob, value if trial is None else None)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)
+
+    def outdated(self, change: Apply) -> bool:
+        """Whether *change* must not be made any more: its trial was ended, or is undone, since it was wanted."""
+        found = None if change.trial is None else self._memory.book.get(change.trial)
+        if found is None:
+            return False
+        wanted = TrialStage.ROLLING_BACK if change.restores else TrialStage.APPLYING
+        return found.stage is not wanted
 
     def failed(self, pool: str, knob: str, trial: str | None, reason: str, *, gone: bool = False) -> None:
         """The driver could not set it. *gone*: the pool or the knob is no longer there, or the pool drains."""

@@ -25,6 +25,7 @@ from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInpu
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.rules import KnobRange, range_of
 from pool_monitor.tuner.trials import TrialBook
+from pool_monitor.tuner.tunable_reading import read
 
 CHANGES_MAX = 50
 """Changes without a trial that are kept in the row of a pool."""
@@ -89,9 +90,18 @@ class TunerMemory:
         self.out.append(StoreRows({TUNING: {SETTINGS: encoded(self.settings)}}))
 
     def tunable(self, pool: str, knob: str) -> Tunable | None:
-        """The setting *knob* of *pool*; None: it is not there, its value is no number, or its name cannot be shown."""
-        found = next((one for one in self.inputs.tunables.get(pool, ()) if one.name == knob), None)
-        return found if found is not None and isfinite(found.value) and knob.isprintable() else None
+        """The setting *knob* of *pool* as it is now, to read; None: it is not there, cannot be read, its value is no
+        number, or its name cannot be shown.
+        """
+        for one in self.inputs.tunables.get(pool, ()):
+            found = read(one)
+            if found is not None and found.name == knob:
+                return found if isfinite(found.value) and knob.isprintable() else None
+        return None
+
+    def settings_of(self, pool: str) -> list[str]:
+        """The names of the settings of *pool* that can be read."""
+        return [found.name for one in self.inputs.tunables.get(pool, ()) if (found := read(one)) is not None]
 
     def allowed(self, tunable: Tunable) -> KnobRange:
         """The values that *tunable* may have by its pool and the configuration."""
@@ -103,7 +113,10 @@ class TunerMemory:
 
     def pin(self) -> None:
         """Note the values of settings that are new, and forget those of pools that are gone."""
-        present = {pool: {one.name: one for one in knobs} for pool, knobs in self.inputs.tunables.items()}
+        present = {
+            pool: {found.name: found for one in knobs if (found := read(one)) is not None}
+            for pool, knobs in self.inputs.tunables.items()
+        }
         self.pinned = {key: value for key, value in self.pinned.items() if key[1] in present.get(key[0], ())}
         self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
         self._changes = {pool: kept for pool, kept in self._changes.items() if pool in present}
