@@ -275,7 +275,8 @@ class TunerCore:
             memory.freezes.hold(f"the figures cannot be trusted: {inputs.outage}", now, 2 * memory.config.interval)
         self._runner.step()
         self._starter.restore_kept()
-        self._scaler.step()
+        if inputs.measured:
+            self._scaler.step()
         self._proposer.step()
         self._starter.step()
         return self.take()
