@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.history import Calls, History
+from pool_monitor.advisor.history import Calls, PoolHistory
 from pool_monitor.advisor.patterns.bad_timeout import bad_timeout, survival_at, upper_rank
 from pool_monitor.advisor.patterns.error_hotspot import error_hotspot
 from pool_monitor.advisor.patterns.imbalance import imbalance
@@ -289,7 +289,7 @@ def test_time_constant_of_a_warm_up_is_found() -> None:
 # -- the host and the loop --------------------------------------------------------------------------------------------
 
 
-def ramp(history: History, before: float, after: float, since: float = 1500.0) -> NDArray[np.float64]:
+def ramp(history: PoolHistory, before: float, after: float, since: float = 1500.0) -> NDArray[np.float64]:
     return np.where(history.buckets.at < since, before, after)
 
 
@@ -331,7 +331,7 @@ def test_small_or_unknown_lag_is_not_told(columns: dict[str, float]) -> None:
     assert subjects(loop_lag(with_rows(history, **({"lag_samples": 100.0} | columns)))) == []
 
 
-def neighbours(history: History, own: float, host: float, since: float = 1500.0) -> History:
+def neighbours(history: PoolHistory, own: float, host: float, since: float = 1500.0) -> PoolHistory:
     return with_rows(
         history,
         host_cpus=8.0,

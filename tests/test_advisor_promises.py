@@ -11,7 +11,7 @@ import pytest
 from benchmarks.lab.scenario import Scenario
 from benchmarks.lab.simulator import Simulator, Watch
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.advisor.patterns.overloaded import overloaded
 from tests.helpers.gates import IN_GATES
 
@@ -39,7 +39,7 @@ BURSTS = {"kind": "mmpp", "low": 12, "high": 30, "mean_sojourn_s": 20.0, "seed_b
 class _Seen:
     """Watches a run, and keeps the history at its end."""
 
-    history: History
+    history: PoolHistory
 
     def begin(self, simulator: Simulator) -> None:
         self._watch = Watch(simulator, windows=False)
@@ -54,7 +54,7 @@ class _Seen:
         self._watch.detach()
 
 
-def _history(seed: int, **fields: Any) -> tuple[History, float]:
+def _history(seed: int, **fields: Any) -> tuple[PoolHistory, float]:
     """The history of a run, and the p95 of its waits."""
     seen = _Seen()
     simulator = Simulator(msgspec.convert(FORM | fields, Scenario), seed)
@@ -62,7 +62,7 @@ def _history(seed: int, **fields: Any) -> tuple[History, float]:
     return seen.history, float(np.quantile(np.minimum(simulator.waits(), FORM["patience_s"]), 0.95))
 
 
-def _found(history: History) -> Detection:
+def _found(history: PoolHistory) -> Detection:
     (found,) = overloaded(history)
     return found
 

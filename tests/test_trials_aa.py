@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import ERROR, OK, Calls, History
+from pool_monitor.advisor.history import ERROR, OK, Calls, PoolHistory
 from pool_monitor.advisor.replay import replay
 from pool_monitor.tuner.comparison import TrialWindow, judge, plain_harm
 from tests.helpers.gates import IN_GATES
@@ -58,7 +58,7 @@ def drawn(seed: int, load: Callable[[Any], Rate], slower: float = 1.0, cv: float
     return rows[np.argsort(rows[:, 2], kind="stable")], size
 
 
-def seen(rows: Floats, size: int, now: float) -> History:
+def seen(rows: Floats, size: int, now: float) -> PoolHistory:
     """What is known at *now*."""
     mine = rows[rows[:, 2] <= now]
     none = np.full(len(mine), -1, dtype=np.int32)

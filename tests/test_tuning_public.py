@@ -16,7 +16,7 @@ import pytest
 
 from pool_monitor import Monitor, telemetry
 from pool_monitor.advisor.detection import Detection
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
 from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig, StateConfig, TunerConfig
 from pool_monitor.config.advisor import AdvisorConfig
@@ -70,7 +70,7 @@ def at(monitor: Monitor) -> Address:
     return Address("it", monitor.address, "http://localhost")
 
 
-def growing(history: History) -> list[Detection]:
+def growing(history: PoolHistory) -> list[Detection]:
     """A pattern that always finds that the pool should have one worker more."""
     return [
         Detection(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from pool_monitor.advisor.history import BUCKET_S, History
+from pool_monitor.advisor.history import BUCKET_S, PoolHistory
 
 _UNCROWDED = 0.75
 _BUSY = 1.0
 _ROWS = 6
 
 
-def worker_memory(history: History) -> float | None:
+def worker_memory(history: PoolHistory) -> float | None:
     """Return the bytes of a large worker: the 95th percentile of the latest samples; None: not known."""
     latest = [float(worker.rss[-1]) for worker in history.by_worker.values() if len(worker.rss)]
     return float(np.quantile(latest, 0.95)) if latest else None
 
 
-def cpu_fraction(history: History) -> float | None:
+def cpu_fraction(history: PoolHistory) -> float | None:
     """Return the processor-seconds that a worker uses in a second in which it is busy; None: not known.
 
     Measured while the processors are not crowded (at most three quarters are in use), in at least a minute of such

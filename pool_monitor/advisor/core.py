@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from pool_monitor.advisor.causes import HOST_SUBJECTS, cause_of
 from pool_monitor.advisor.explaining import Grounds, explanation
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.advisor.lifecycle import LIFE, SHOWN, AdviceStage
 from pool_monitor.advisor.look import Look, look
 from pool_monitor.advisor.multiplicity import SignificantDetection, significant
@@ -108,7 +108,7 @@ class AdvisorCore:
         """Note that a pass begins, so that the next one is not due for a while."""
         self._pass_at = now
 
-    def step(self, now: float, histories: Callable[[], Sequence[History]]) -> tuple[list[Transition], Look | None]:
+    def step(self, now: float, histories: Callable[[], Sequence[PoolHistory]]) -> tuple[list[Transition], Look | None]:
         """Make a pass if it is due, at once. Returns what has changed, and what was found; None: no pass was due."""
         if not self.due(now):
             return [], None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.snapshot.advice import Change, Effect, Pattern
 
 
 class Detection(NamedTuple):
-    """One thing that a pattern has found in a History. It is told once it has lasted (see `persistence`)."""
+    """One thing that a pattern has found in a PoolHistory. It is told once it has lasted (see `persistence`)."""
 
     pattern: Pattern
     subject: str
@@ -37,5 +37,5 @@ class Detection(NamedTuple):
     check_first: str = ""
 
 
-PatternCheck = Callable[[History], Iterable[Detection]]
+PatternCheck = Callable[[PoolHistory], Iterable[Detection]]
 """Finds a pattern. Yields nothing while there is too little data."""

@@ -1,4 +1,4 @@
-"""What several patterns take out of a `History`: the calls of a stretch of time, and rows of its buckets.
+"""What several patterns take out of a `PoolHistory`: the calls of a stretch of time, and rows of its buckets.
 
 Service times are compared by the time at which calls *started*: of the calls that ended after a change, the short ones
 are too many, since the long ones have not ended yet (tuning study, 2.1).
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, History, Ints, WorkerHistory
+from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, Ints, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import Estimate
 
 SETTLED = 4.0
@@ -140,7 +140,7 @@ def others_cpus(buckets: Buckets) -> Floats:
     return np.asarray(np.maximum(buckets.host_cpu_ratio * buckets.host_cpus - buckets.own_cpus, 0.0))
 
 
-def host_cause(history: History, seconds: float) -> str | None:
+def host_cause(history: PoolHistory, seconds: float) -> str | None:
     """Return what made all calls slower in the last *seconds*, from outside of them; None: nothing is known that did.
 
     One of ``throttled``, ``loop_lag``, ``oversubscription`` and ``noisy_neighbour``. It holds in a third of the rows,

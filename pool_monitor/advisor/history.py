@@ -1,4 +1,4 @@
-"""`History`: what the patterns are given. Values only; `journal` makes them from events.
+"""`PoolHistory`: what the patterns are given. Values only; `journal` makes them from events.
 
 All times are monotonic seconds, on one clock. Columns are arrays of equal length, oldest first.
 """
@@ -6,7 +6,7 @@ All times are monotonic seconds, on one clock. Columns are arrays of equal lengt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +41,12 @@ class Calls(NamedTuple):
     """When a worker was free for it; NaN: it never had one."""
     ended: Floats
     operation: Ints
-    """Index in `History.operations`."""
+    """Index in `PoolHistory.operations`."""
     worker: Ints
-    """Index in `History.workers`; -1: none."""
+    """Index in `PoolHistory.workers`; -1: none."""
     outcome: Ints
     error: Ints
-    """Index in `History.errors`; -1: none."""
+    """Index in `PoolHistory.errors`; -1: none."""
 
 
 class Buckets(NamedTuple):
@@ -206,10 +206,6 @@ class PoolHistory(NamedTuple):
     """Above 1, a filter leaves out calls, and each in `calls` stands for so many: a replay is of no use. All counts are
     of all calls.
     """
-
-
-History: TypeAlias = PoolHistory
-"""The same, for patterns."""
 
 
 def service_bounds() -> Floats:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pool_monitor import events, telemetry
-from pool_monitor.advisor.history import CALLS, SPAN_S, Buckets, Calls, History, Spans
+from pool_monitor.advisor.history import CALLS, SPAN_S, Buckets, Calls, PoolHistory, Spans
 from pool_monitor.advisor.host_journal import HostJournal
 from pool_monitor.advisor.pool_journal import FULL, OUTCOMES, PoolJournal, code_of
 from pool_monitor.clock import Clock
@@ -107,7 +107,7 @@ class Journal:
 
     # -- histories -------------------------------------------------------------------------------------------------
 
-    def history(self, name: str, tunables: Sequence[Tunable] = ()) -> History:
+    def history(self, name: str, tunables: Sequence[Tunable] = ()) -> PoolHistory:
         """What is known of one pool now. The values are copies. *tunables* are those of the pool."""
         pool = self.pools[name]
         pool.fold()
@@ -117,7 +117,7 @@ class Journal:
         buckets = self._buckets(pool, now)
         known = buckets.size[~np.isnan(buckets.size)]
         now_size = round(float(known[-1])) if len(known) else 1
-        return History(
+        return PoolHistory(
             pool=name,
             now=now,
             wall=self.wall(),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pool_monitor.advisor.detection import Detection, PatternCheck
-from pool_monitor.advisor.history import CALLS, SPAN_S, History
+from pool_monitor.advisor.history import CALLS, SPAN_S, PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
 from pool_monitor.advisor.replay import needed
 from pool_monitor.snapshot.advice import Pattern
@@ -38,7 +38,7 @@ class Look(NamedTuple):
     """By pool: the values of its tunables."""
 
 
-def look(histories: Sequence[History], patterns: Mapping[Pattern, PatternCheck] = PATTERNS) -> Look:
+def look(histories: Sequence[PoolHistory], patterns: Mapping[Pattern, PatternCheck] = PATTERNS) -> Look:
     """Look for *patterns* in *histories*. A pattern that raises finds nothing in that pool, and is reported."""
     found: list[tuple[str, Detection]] = []
     failures: dict[Pattern, str] = {}
@@ -69,7 +69,7 @@ def look(histories: Sequence[History], patterns: Mapping[Pattern, PatternCheck] 
     )
 
 
-def needed_sizes(history: History) -> dict[float, float]:
+def needed_sizes(history: PoolHistory) -> dict[float, float]:
     """The sizes that the spans have needed of which that is not known yet, by the beginning of the span.
 
     A busy pool forgets the first calls of a span before the span is over. Then the latest that are kept count, in each
@@ -99,7 +99,7 @@ def needed_sizes(history: History) -> dict[float, float]:
     return found
 
 
-def _with_needed(history: History, fresh: Mapping[float, float]) -> History:
+def _with_needed(history: PoolHistory, fresh: Mapping[float, float]) -> PoolHistory:
     if not fresh:
         return history
     sizes = history.spans.needed.copy()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pool_monitor.advisor.history import REJECTED, TIMEOUT, Buckets, Floats, History, Ints
+from pool_monitor.advisor.history import REJECTED, TIMEOUT, Buckets, Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import Estimate, blocks_of, drawn_quantiles
 
 FIDELITY = 0.8
@@ -133,7 +133,7 @@ class CallTrace(NamedTuple):
     services: Floats
     waited: Floats
     worker: Ints
-    """Index in `History.workers`; -1: it gave up."""
+    """Index in `PoolHistory.workers`; -1: it gave up."""
     outcome: Ints
     size: int
     patience: float = math.inf
@@ -149,7 +149,7 @@ class CallTrace(NamedTuple):
         return CallTrace(arrived[first:], services[first:], *about, size, patience)
 
 
-def trace_of(history: History, since: float | None = None) -> CallTrace | None:
+def trace_of(history: PoolHistory, since: float | None = None) -> CallTrace | None:
     """Return the calls of *history* that arrived since the size is what it is; None: too few, or not all are there.
     Those that arrived before *since* are not counted.
 
@@ -180,7 +180,7 @@ def trace_of(history: History, since: float | None = None) -> CallTrace | None:
     return CallTrace(arrived, services, *about, size, patience, counted)
 
 
-def what_if(history: History, sizes: Sequence[int], since: float | None = None) -> SizeForecast | None:
+def what_if(history: PoolHistory, sizes: Sequence[int], since: float | None = None) -> SizeForecast | None:
     """Return what each of *sizes*, and the size of now, would have done to the latest calls; None: there are too few.
 
     One replay for each size: 10 ms for 50,000 calls.

@@ -1,4 +1,4 @@
-"""Whether a change has done harm or good: pure functions of a `History` and the moments of the change.
+"""Whether a change has done harm or good: pure functions of a `PoolHistory` and the moments of the change.
 
 Waits of single calls are never compared before with after: they depend on each other and on the load, and such a
 test is wrong two times of three on a system that did not change (tuning study, 3.4). What is compared instead:
@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import OK, REJECTED, History
+from pool_monitor.advisor.history import OK, REJECTED, PoolHistory
 from pool_monitor.advisor.replay import replay
 from pool_monitor.advisor.statistics import binomial_above, mann_whitney, wilson
 from pool_monitor.snapshot.advice import Effect
@@ -90,7 +90,7 @@ class Waits(NamedTuple):
     played_p95: float
 
 
-def plain_harm(history: History, change: TrialWindow) -> str | None:
+def plain_harm(history: PoolHistory, change: TrialWindow) -> str | None:
     """Return the harm that needs no further figures, in words; None: there is none. To be asked every few seconds."""
     for find in (_deaths, _lag, _slow_now, _failures_now, _waits_now):
         if found := find(history, change):
@@ -98,7 +98,7 @@ def plain_harm(history: History, change: TrialWindow) -> str | None:
     return None
 
 
-def judge(history: History, change: TrialWindow) -> TrialVerdict:
+def judge(history: PoolHistory, change: TrialWindow) -> TrialVerdict:
     """Return the verdict on the whole window after the change. ``too_few``: ask again when there are more calls."""
     calls = history.calls
     before = _between(calls.ended, change.since, change.at)
@@ -125,7 +125,7 @@ def judge(history: History, change: TrialWindow) -> TrialVerdict:
 # -- size -------------------------------------------------------------------------------------------------------------
 
 
-def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> TrialVerdict:
+def _size(history: PoolHistory, change: TrialWindow, figures: dict[str, float]) -> TrialVerdict:
     found = waits(history, change.settled, _known_until(history), round(change.before), change.at)
     figures |= {
         "over_target": found.over,
@@ -148,7 +148,7 @@ def _size(history: History, change: TrialWindow, figures: dict[str, float]) -> T
     return TrialVerdict("no_harm", "no harm, and less effect than was expected", figures, found.p95)
 
 
-def waits(history: History, since: float, until: float, size: int, begin: float) -> Waits:
+def waits(history: PoolHistory, since: float, until: float, size: int, begin: float) -> Waits:
     """Return the waits of the calls that arrived from *since* to *until*, and what they were at *size* by a replay.
 
     The replay begins at *begin*, with the calls that were there at that moment: a backlog from before is not the doing
@@ -181,7 +181,7 @@ def waits(history: History, since: float, until: float, size: int, begin: float)
     )
 
 
-def _known_until(history: History) -> float:
+def _known_until(history: PoolHistory) -> float:
     """Up to when nearly all calls that arrived have ended: those that hold a worker still are not known, and a replay
     without them would wait less.
     """
@@ -198,7 +198,7 @@ def _typical(services: Floats) -> float:
 # -- service times ----------------------------------------------------------------------------------------------------
 
 
-def service_times(history: History, change: TrialWindow, since: float | None = None) -> Services:
+def service_times(history: PoolHistory, change: TrialWindow, since: float | None = None) -> Services:
     """Compare the service times of calls that started after the change (or *since*) with those of before.
 
     A call that started lately and is not in yet would make the others look fast, so that only calls count that are
@@ -262,7 +262,7 @@ def _thinned(values: Floats) -> Floats:
 
 
 def _slower(
-    history: History,  # noqa: ARG001
+    history: PoolHistory,  # noqa: ARG001
     change: TrialWindow,
     services: Services,
     figures: dict[str, float],  # noqa: ARG001
@@ -275,7 +275,7 @@ def _slower(
     return f"calls take {services.ratio:.2f} times as long"
 
 
-def _slow_now(history: History, change: TrialWindow) -> str | None:
+def _slow_now(history: PoolHistory, change: TrialWindow) -> str | None:
     services = service_times(history, change, since=max(change.at, history.now - 60.0))
     if services.after >= FAST_CALLS // 2 and services.z > _Z_FAST and services.ratio > 1.15:
         return f"calls take {services.ratio:.2f} times as long (z {services.z:.1f})"
@@ -285,7 +285,7 @@ def _slow_now(history: History, change: TrialWindow) -> str | None:
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def _failures(history: History, change: TrialWindow, services: Services, figures: dict[str, float]) -> str | None:  # noqa: ARG001
+def _failures(history: PoolHistory, change: TrialWindow, services: Services, figures: dict[str, float]) -> str | None:  # noqa: ARG001
     calls = history.calls
     failed = (calls.outcome != OK) & (calls.outcome != REJECTED)
     before, after = _between(calls.ended, change.since, change.at), _begun(history, change.settled)
@@ -308,7 +308,7 @@ def _failures(history: History, change: TrialWindow, services: Services, figures
     return None
 
 
-def _incidents(history: History, failed: Bools) -> int:
+def _incidents(history: PoolHistory, failed: Bools) -> int:
     """Failures of one operation and outcome within 10 s of each other count once."""
     calls = history.calls
     where = np.flatnonzero(failed)
@@ -320,7 +320,7 @@ def _incidents(history: History, failed: Bools) -> int:
     return 1 + int(((np.diff(kind) != 0) | (np.diff(at) > _GAP_S)).sum())
 
 
-def _failures_now(history: History, change: TrialWindow) -> str | None:
+def _failures_now(history: PoolHistory, change: TrialWindow) -> str | None:
     calls = history.calls
     before = _between(calls.ended, change.since, change.at)
     after = _begun(history, change.at) & (calls.ended >= history.now - FAST_S)
@@ -346,7 +346,7 @@ def _failures_now(history: History, change: TrialWindow) -> str | None:
 # -- waits of settings that are no size -------------------------------------------------------------------------------
 
 
-def _unexplained_waits(history: History, change: TrialWindow, figures: dict[str, float]) -> str | None:
+def _unexplained_waits(history: PoolHistory, change: TrialWindow, figures: dict[str, float]) -> str | None:
     size = _size_now(history)
     if size is None:
         return None
@@ -359,7 +359,7 @@ def _unexplained_waits(history: History, change: TrialWindow, figures: dict[str,
     return None
 
 
-def _waits_now(history: History, change: TrialWindow) -> str | None:
+def _waits_now(history: PoolHistory, change: TrialWindow) -> str | None:
     if history.now - FAST_S < change.settled:
         return None
     size = round(change.before) if change.kind == "size" else _size_now(history)
@@ -378,7 +378,7 @@ def _waits_now(history: History, change: TrialWindow) -> str | None:
     return None
 
 
-def _over_before(history: History, change: TrialWindow) -> float:
+def _over_before(history: PoolHistory, change: TrialWindow) -> float:
     calls = history.calls
     mine = _between(calls.ended, change.since, change.at) & ~np.isnan(calls.started)
     if not mine.any():
@@ -386,7 +386,7 @@ def _over_before(history: History, change: TrialWindow) -> float:
     return float((calls.started[mine] - calls.arrived[mine] > history.wait_target).mean())
 
 
-def _size_now(history: History) -> int | None:
+def _size_now(history: PoolHistory) -> int | None:
     sizes = history.buckets.ready[-6:]
     sizes = sizes[~np.isnan(sizes)]
     return max(1, round(float(sizes.mean()))) if len(sizes) else None
@@ -395,7 +395,7 @@ def _size_now(history: History) -> int | None:
 # -- figures of ten seconds -------------------------------------------------------------------------------------------
 
 
-def _deaths(history: History, change: TrialWindow) -> str | None:
+def _deaths(history: PoolHistory, change: TrialWindow) -> str | None:
     rows = history.buckets
     lately = rows.at + _GAP_S > max(change.at, history.now - 60.0)
     before = _between(rows.at, change.since, change.at - _GAP_S)
@@ -404,7 +404,7 @@ def _deaths(history: History, change: TrialWindow) -> str | None:
     return f"{deaths:.0f} workers have died in a minute" if deaths >= max(2.0, 3 * usual) else None
 
 
-def _lag(history: History, change: TrialWindow) -> str | None:
+def _lag(history: PoolHistory, change: TrialWindow) -> str | None:
     rows = history.buckets
     lately = rows.at >= max(change.at, history.now - 60.0)
     before = _between(rows.at, change.since, change.at)
@@ -414,7 +414,7 @@ def _lag(history: History, change: TrialWindow) -> str | None:
     return None
 
 
-def _blocks(history: History, change: TrialWindow, services: Services, figures: dict[str, float]) -> str | None:  # noqa: ARG001
+def _blocks(history: PoolHistory, change: TrialWindow, services: Services, figures: dict[str, float]) -> str | None:  # noqa: ARG001
     rows = history.buckets
     before, after = _between(rows.at, change.since, change.at - _GAP_S), rows.at >= change.settled
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -441,7 +441,7 @@ def _blocks(history: History, change: TrialWindow, services: Services, figures: 
     return None
 
 
-def _load(history: History, change: TrialWindow) -> float:
+def _load(history: PoolHistory, change: TrialWindow) -> float:
     """Calls per second after the change over those before; 1 where it is not known."""
     rows = history.buckets
     before, after = _between(rows.at, change.since, change.at - _GAP_S), rows.at >= change.at
@@ -456,7 +456,7 @@ def _between(times: Floats, since: float, until: float) -> Bools:
     return np.asarray((times >= since) & (times < until))
 
 
-def _begun(history: History, since: float) -> Bools:
+def _begun(history: PoolHistory, since: float) -> Bools:
     """The calls that have begun since then: a call that was under way has seen both values."""
     calls = history.calls
     begun = np.where(np.isnan(calls.started), calls.arrived, calls.started)

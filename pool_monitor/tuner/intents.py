@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.snapshot.advice import Recommendation
 from pool_monitor.snapshot.alerts import AlertView
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.observation import Observation
 
 
-def no_history(pool: str) -> History | None:  # noqa: ARG001
+def no_history(pool: str) -> PoolHistory | None:  # noqa: ARG001
     """Nothing is known of any pool."""
     return None
 
@@ -26,8 +26,8 @@ class TunerInputs(NamedTuple):
     """By pool: what has happened since the step before. A pool that is not here was not measured."""
     measured: bool = True
     """False: nothing was measured since the step before, and *observations* are those of that step."""
-    history: Callable[[str], History | None] = no_history
-    """Makes the History of a pool. It is called only while something is judged, and at most every 5 s for a pool."""
+    history: Callable[[str], PoolHistory | None] = no_history
+    """Makes the history of a pool. It is called only while something is judged, and at most every 5 s for a pool."""
     recommendations: Sequence[Recommendation] = ()
     alerts: Sequence[AlertView] = ()
     outage: str | None = None

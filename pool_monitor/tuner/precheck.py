@@ -1,4 +1,4 @@
-"""What speaks against a trial before anything is touched: pure functions of a `History`."""
+"""What speaks against a trial before anything is touched: pure functions of a `PoolHistory`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pool_monitor.advisor.history import History
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.advisor.replay import FIDELITY, what_if
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.rules import rule_of
@@ -27,7 +27,7 @@ class Objection(NamedTuple):
     """Whether it would do harm. False: it may begin when that has passed."""
 
 
-def objection(history: History | None, trial: Trial, pace: Pace) -> Objection | None:
+def objection(history: PoolHistory | None, trial: Trial, pace: Pace) -> Objection | None:
     """Return what speaks against *trial* now; None: nothing does."""
     if history is None:
         return Objection("nothing was measured yet", final=False)
@@ -37,14 +37,14 @@ def objection(history: History | None, trial: Trial, pace: Pace) -> Objection | 
     return None
 
 
-def _traffic(history: History, trial: Trial, pace: Pace) -> Objection | None:  # noqa: ARG001
+def _traffic(history: PoolHistory, trial: Trial, pace: Pace) -> Objection | None:  # noqa: ARG001
     calls = int((history.calls.ended >= history.now - pace.baseline).sum())
     if calls < pace.calls:
         return Objection(f"too little traffic: {calls} calls of {pace.calls} to compare with", final=False)
     return None
 
 
-def _complete(history: History, trial: Trial, pace: Pace) -> Objection | None:  # noqa: ARG001
+def _complete(history: PoolHistory, trial: Trial, pace: Pace) -> Objection | None:  # noqa: ARG001
     rows = history.buckets
     lately = rows.at >= history.now - pace.baseline
     expected = min(pace.baseline, history.now - history.since) / 10 - 1
@@ -54,7 +54,7 @@ def _complete(history: History, trial: Trial, pace: Pace) -> Objection | None:  
     return None
 
 
-def _steady(history: History, trial: Trial, pace: Pace) -> Objection | None:
+def _steady(history: PoolHistory, trial: Trial, pace: Pace) -> Objection | None:
     if trial.protective:
         return None
     rows = history.buckets
@@ -71,7 +71,7 @@ def _steady(history: History, trial: Trial, pace: Pace) -> Objection | None:
     return None
 
 
-def _replayed(history: History, trial: Trial, pace: Pace) -> Objection | None:  # noqa: ARG001
+def _replayed(history: PoolHistory, trial: Trial, pace: Pace) -> Objection | None:  # noqa: ARG001
     """Of a size: what a replay of the latest calls says."""
     if rule_of(trial.knob).kind != "size":
         return None

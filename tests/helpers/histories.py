@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import BUCKET_S, OK, SPAN_S, TIMEOUT, Buckets, Calls, History, Spans
+from pool_monitor.advisor.history import BUCKET_S, OK, SPAN_S, TIMEOUT, Buckets, Calls, PoolHistory, Spans
 from pool_monitor.advisor.replay import SizeForecast, needed, replay, what_if
 
 Floats = NDArray[np.float64]
@@ -66,10 +66,10 @@ def by_worker(arrivals: Floats, services: Floats, factors: Sequence[float]) -> t
 class Played(NamedTuple):
     """A history, and changes to it."""
 
-    history: History
+    history: PoolHistory
 
     def with_(self, **fields: Any) -> Played:
-        """Fields of History, and of its buckets."""
+        """Fields of PoolHistory, and of its buckets."""
         columns = {name: value for name, value in fields.items() if name in Buckets._fields}
         rest = {name: value for name, value in fields.items() if name not in columns}
         rows = len(self.history.buckets.at)
@@ -124,7 +124,7 @@ def played(
         np.where(served[order], OK, TIMEOUT).astype(np.int32),
         ints - 1,
     )
-    history = History(
+    history = PoolHistory(
         pool="text",
         now=now,
         wall=WALL + now,

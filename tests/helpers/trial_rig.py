@@ -1,4 +1,4 @@
-"""A small pool in virtual time for tests of the tuner: queue, workers, settings with effects, and the History of it."""
+"""A small pool in virtual time for tests of the tuner: queue, workers, settings with effects, and its history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pool_monitor.advisor.history import (
     TIMEOUT,
     Buckets,
     Calls,
-    History,
+    PoolHistory,
     Spans,
 )
 from pool_monitor.config.tuner import TunerConfig
@@ -151,7 +151,7 @@ class MiniPool:
             memory_free=None,
         )
 
-    def history(self) -> History:
+    def history(self) -> PoolHistory:
         """What an advisor would know now."""
         rows = np.array([row for row in self.rows[-50_000:] if row[2] <= self.now] or np.zeros((0, 4)), dtype=float)
         rows = rows[np.argsort(rows[:, 2], kind="stable")]
@@ -168,8 +168,8 @@ class MiniPool:
         return history_of(calls, self.now, np.array(self.bucket_rows[-4000:]), self.target, self.size.value)
 
 
-def history_of(calls: Calls, now: float, seconds: Any, target: float, size: float) -> History:
-    """Make a History of *calls*, and of rows of arrivals, size and deaths for each second up to *now*."""
+def history_of(calls: Calls, now: float, seconds: Any, target: float, size: float) -> PoolHistory:
+    """Make a PoolHistory of *calls*, and of rows of arrivals, size and deaths for each second up to *now*."""
     blocks = len(seconds) // 10
     by_block = seconds[len(seconds) - blocks * 10 :].reshape(blocks, 10, 3)
     unknown = np.full(blocks, math.nan)
@@ -182,7 +182,7 @@ def history_of(calls: Calls, now: float, seconds: Any, target: float, size: floa
         "ready": by_block[:, :, 1].mean(1),
         "deaths": by_block[:, :, 2].sum(1),
     }
-    return History(
+    return PoolHistory(
         pool="text",
         now=now,
         wall=WALL + now,

@@ -16,8 +16,8 @@ from pool_monitor.advisor.history import (
     TIMEOUT,
     Buckets,
     Calls,
-    History,
     OperationHistory,
+    PoolHistory,
     Spans,
     WorkerHistory,
     service_bounds,
@@ -49,7 +49,7 @@ class Work:
     outage: tuple[float, float] | None = None
     """From and until when each call takes a minute."""
 
-    def history(self, **more: object) -> History:
+    def history(self, **more: object) -> PoolHistory:
         """Play it. The same work is played once."""
         key = repr(self)
         if key not in _PLAYED:
@@ -57,7 +57,7 @@ class Work:
         return _PLAYED[key]._replace(**more)
 
 
-_PLAYED: dict[str, History] = {}
+_PLAYED: dict[str, PoolHistory] = {}
 
 
 def _played(work: Work) -> tuple[Calls, float]:
@@ -106,7 +106,7 @@ def _dispatched(work: Work, arrived: Floats, service: Floats, insists: NDArray[n
     return started, ended, worker, outcome
 
 
-def _history(work: Work, calls: Calls, now: float) -> History:
+def _history(work: Work, calls: Calls, now: float) -> PoolHistory:
     over = calls.ended <= now
     calls = Calls(*(column[over] for column in calls))
     names = tuple(work.operations)
@@ -115,7 +115,7 @@ def _history(work: Work, calls: Calls, now: float) -> History:
     by_worker = {
         slot: WorkerHistory(NONE, NONE, NONE, NONE, NONE, 0.0, NONE, NONE, None, None) for slot in range(work.size)
     }
-    return History(
+    return PoolHistory(
         pool="text",
         now=now,
         wall=WALL + now,
@@ -169,7 +169,7 @@ def _buckets(work: Work, calls: Calls, now: float) -> Buckets:
     return Buckets(**columns)
 
 
-def with_memory(history: History, memories: Mapping[int, Floats]) -> History:
+def with_memory(history: PoolHistory, memories: Mapping[int, Floats]) -> PoolHistory:
     """The same pool, of whose workers the memory was sampled each 10 s since the beginning."""
     by_worker = dict(history.by_worker)
     for slot, memory in memories.items():
@@ -202,7 +202,9 @@ def memory_of(
     return np.asarray(found + step * (at > at[-1] / 2))
 
 
-def with_errors(history: History, failing: Callable[[np.random.Generator, Calls], NDArray[np.bool_]]) -> History:
+def with_errors(
+    history: PoolHistory, failing: Callable[[np.random.Generator, Calls], NDArray[np.bool_]]
+) -> PoolHistory:
     """The same calls, of which some fail with the error of number 0."""
     calls = history.calls
     failed = failing(np.random.default_rng(5), calls) & (calls.outcome == OK)
@@ -211,7 +213,7 @@ def with_errors(history: History, failing: Callable[[np.random.Generator, Calls]
     return history._replace(calls=calls._replace(outcome=outcome, error=error))
 
 
-def with_rows(history: History, **columns: object) -> History:
+def with_rows(history: PoolHistory, **columns: object) -> PoolHistory:
     """Other figures of the host, by the name of the column of `Buckets`."""
     rows = len(history.buckets.at)
     found = {name: np.broadcast_to(np.asarray(value, dtype=float), rows).copy() for name, value in columns.items()}

@@ -23,7 +23,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import Mask, ServedCalls, certain, say_seconds, served
-from pool_monitor.advisor.history import ERROR, OK, TIMEOUT, Floats, History
+from pool_monitor.advisor.history import ERROR, OK, TIMEOUT, Floats, PoolHistory
 from pool_monitor.advisor.statistics import binomial_above, normal_quantile, wilson
 from pool_monitor.snapshot.advice import Change, Effect
 
@@ -50,7 +50,7 @@ class _Timed(NamedTuple):
     timeout: float
 
 
-def bad_timeout(history: History) -> Iterator[Detection]:
+def bad_timeout(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each operation whose time-out is too tight or too loose. Subject: ``operation NAME``."""
     calls = served(history.calls)
     for nth, operation in history.by_operation.items():
@@ -68,7 +68,7 @@ def bad_timeout(history: History) -> Iterator[Detection]:
 # -- too tight --------------------------------------------------------------------------------------------------------
 
 
-def _tight(history: History, name: str, timed: _Timed) -> Detection | None:
+def _tight(history: PoolHistory, name: str, timed: _Timed) -> Detection | None:
     calls, timeout = timed.calls, timed.timeout
     if calls.total < CALLS_MIN or np.count_nonzero(timed.cut) < CUT_MIN:
         return None
@@ -174,7 +174,7 @@ def _killed_later(survival: float, middle: float, timeout: float, proposed: floa
 # -- too loose --------------------------------------------------------------------------------------------------------
 
 
-def _loose(history: History, name: str, timed: _Timed) -> Detection | None:
+def _loose(history: PoolHistory, name: str, timed: _Timed) -> Detection | None:
     calls, timeout = timed.calls, timed.timeout
     services = np.sort(calls.service[calls.outcome == OK])
     count = len(services)
@@ -233,7 +233,7 @@ def upper_rank(count: int, share: float, confidence: float = 0.95) -> int:
     return min(count, math.ceil(count * share + normal_quantile(confidence) * spread) + 1)
 
 
-def _change(history: History, timeout: float, proposed: float) -> Change | None:
+def _change(history: PoolHistory, timeout: float, proposed: float) -> Change | None:
     """The knob of the pool's time-out, if it is the one that these calls have."""
     current = history.settings.get("timeout")
     if current is None or not math.isclose(current, timeout, rel_tol=0.1):

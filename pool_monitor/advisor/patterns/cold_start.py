@@ -15,7 +15,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import latest, say_seconds
-from pool_monitor.advisor.history import BUCKET_S, Buckets, Floats, History
+from pool_monitor.advisor.history import BUCKET_S, Buckets, Floats, PoolHistory
 from pool_monitor.resources import wording
 from pool_monitor.snapshot.advice import Change, Effect
 
@@ -44,7 +44,7 @@ class _Churn(NamedTuple):
     """Mean seconds of a start."""
 
 
-def cold_start(history: History) -> Iterator[Detection]:
+def cold_start(history: PoolHistory) -> Iterator[Detection]:
     """Find a pool whose workers live too short for what their start costs."""
     for seconds in STRETCHES:
         rows = latest(history.buckets, history.now, seconds)
@@ -93,7 +93,7 @@ def _is_over(rows: Buckets) -> bool:
     return float(growth.sum() + deaths.sum()) < _STILL * float(all_growth.sum() + all_deaths.sum())
 
 
-def _told(history: History, rows: Buckets, found: _Churn) -> Detection:
+def _told(history: PoolHistory, rows: Buckets, found: _Churn) -> Detection:
     resized = found.growth >= found.deaths
     cause = "the pool grows and shrinks" if resized else "processes end"
     life = f" every {wording.span(found.life)}" if not resized and math.isfinite(found.life) else ""
@@ -133,7 +133,7 @@ def _told(history: History, rows: Buckets, found: _Churn) -> Detection:
     )
 
 
-def _kept(history: History, rows: Buckets, found: _Churn) -> tuple[Change, Effect]:
+def _kept(history: PoolHistory, rows: Buckets, found: _Churn) -> tuple[Change, Effect]:
     """A floor at the upper quartile of the sizes, and what is left of the starts: the sizes of now, played with it."""
     size = rows.size[~np.isnan(rows.size)]
     floor = math.ceil(float(np.quantile(size, 0.75)))

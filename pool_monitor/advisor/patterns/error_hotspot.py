@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import Mask, ServedCalls, certain, served
-from pool_monitor.advisor.history import ERROR, WORKER_LOST, Floats, History, Ints
+from pool_monitor.advisor.history import ERROR, WORKER_LOST, Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import binomial_above, normal_tail, wilson
 from pool_monitor.snapshot.advice import Effect
 
@@ -56,7 +56,7 @@ class _Failures(NamedTuple):
     failed: Mask
 
 
-def error_hotspot(history: History) -> Iterator[Detection]:
+def error_hotspot(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each worker or operation that is a hotspot of any class of error, the worst class of each.
 
     Subjects: ``worker SLOT`` and ``operation NAME``.
@@ -81,7 +81,7 @@ def _blocks(calls: ServedCalls) -> NDArray[np.int64]:
     return np.floor(calls.ended / BLOCK_S).astype(np.int64)
 
 
-def _classes(history: History, calls: ServedCalls) -> Iterator[tuple[str, Mask]]:
+def _classes(history: PoolHistory, calls: ServedCalls) -> Iterator[tuple[str, Mask]]:
     """Yield each class of failures, and which calls failed with it. Time-outs are not among them: see bad_timeout."""
     failed = calls.outcome == ERROR
     for error in np.unique(calls.error[failed]).tolist():
@@ -149,7 +149,7 @@ def _differences(found: _Failures, count: int) -> Floats:
 
 
 def _detection(
-    history: History, kind: Literal["worker", "operation"], name: str, spot: _Hotspot, error: str
+    history: PoolHistory, kind: Literal["worker", "operation"], name: str, spot: _Hotspot, error: str
 ) -> Detection:
     share = wilson(spot.failures, spot.calls)
     times = f"{spot.ratio:.3g} times as often as elsewhere" if math.isfinite(spot.ratio) else "and nowhere else"

@@ -32,7 +32,7 @@ from pool_monitor.advisor.extracts import (
     settled_before,
     times_longer,
 )
-from pool_monitor.advisor.history import Floats, History, Ints
+from pool_monitor.advisor.history import Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilcoxon
 from pool_monitor.snapshot.advice import Effect
 
@@ -58,7 +58,7 @@ class _Part(NamedTuple):
     seconds: float
 
 
-def imbalance(history: History) -> Iterator[Detection]:
+def imbalance(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each worker that is slow or crowded. Subject: ``worker SLOT``."""
     part = _part(history)
     if part is None:
@@ -69,7 +69,7 @@ def imbalance(history: History) -> Iterator[Detection]:
     yield from (found for found in _crowded(history, part) if found.subject not in named)
 
 
-def _part(history: History) -> _Part | None:
+def _part(history: PoolHistory) -> _Part | None:
     calls = served(history.calls)
     before = settled_before(calls, history.now)
     since = {nth: ready for nth, worker in history.by_worker.items() if (ready := ready_since(worker)) is not None}
@@ -86,7 +86,7 @@ def _part(history: History) -> _Part | None:
     return None
 
 
-def _ready(since: float, history: History) -> float:
+def _ready(since: float, history: PoolHistory) -> float:
     """When a process is no longer young. Those that were there when the history began are not young."""
     return since + YOUNG_S if since > history.since + YOUNG_S else history.since
 
@@ -94,7 +94,7 @@ def _ready(since: float, history: History) -> float:
 # -- slower -----------------------------------------------------------------------------------------------------------
 
 
-def _slow(history: History, part: _Part) -> Iterator[Detection]:
+def _slow(history: PoolHistory, part: _Part) -> Iterator[Detection]:
     calls = part.calls.succeeded()
     logs = np.log(np.maximum(calls.service, 1e-7))
     for worker in part.workers:
@@ -133,7 +133,7 @@ def _excess(logs: Floats, operation: Ints, own: Mask) -> tuple[Floats, Floats]:
     return np.concatenate(mine), np.concatenate(others)
 
 
-def _slow_detection(history: History, part: _Part, worker: int, ratio: Estimate, p: float, count: int) -> Detection:
+def _slow_detection(history: PoolHistory, part: _Part, worker: int, ratio: Estimate, p: float, count: int) -> Detection:
     name = history.workers[worker]
     own = part.calls.worker == worker
     took = float(part.calls.service[own].sum())
@@ -173,7 +173,7 @@ def _slow_detection(history: History, part: _Part, worker: int, ratio: Estimate,
 # -- more of the work -------------------------------------------------------------------------------------------------
 
 
-def _crowded(history: History, part: _Part) -> Iterator[Detection]:
+def _crowded(history: PoolHistory, part: _Part) -> Iterator[Detection]:
     calls = part.calls.between(_resized(history), math.inf)
     workers = [nth for nth in part.workers if history.by_worker[nth].since is not None or (calls.worker == nth).any()]
     if calls.total < CALLS_MIN * len(workers) or len(workers) < 2:
@@ -220,7 +220,7 @@ def _crowded(history: History, part: _Part) -> Iterator[Detection]:
         )
 
 
-def _resized(history: History) -> float:
+def _resized(history: PoolHistory) -> float:
     """When the pool got its size: before that, the work of a worker that has gone would count as too little."""
     buckets = history.buckets
     sizes = np.nan_to_num(buckets.size, nan=-1.0)

@@ -23,7 +23,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import certain
-from pool_monitor.advisor.history import Floats, History, WorkerHistory
+from pool_monitor.advisor.history import Floats, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import normal_tail
 from pool_monitor.resources.leak import (
     LARGEST,
@@ -61,7 +61,7 @@ class _Growth(NamedTuple):
     level: float
 
 
-def leak(history: History) -> Iterator[Detection]:
+def leak(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each worker that leaks, ``worker SLOT``; for ``pool NAME`` instead if nearly all do: then
     it is the code that leaks, and no worker is special.
     """
@@ -202,7 +202,7 @@ def _leans(worker: WorkerHistory) -> bool:
     return theil_sen(times, values, deviation).low > MEMORY.floor_hour / 3600 / 4
 
 
-def _detection(history: History, subject: str, leaks: dict[int, _Growth]) -> Detection:
+def _detection(history: PoolHistory, subject: str, leaks: dict[int, _Growth]) -> Detection:
     steepest = max(leaks, key=lambda nth: leaks[nth].slope.value)
     found, worker = leaks[steepest], history.by_worker[steepest]
     slope = found.slope
@@ -242,7 +242,7 @@ def _detection(history: History, subject: str, leaks: dict[int, _Growth]) -> Det
     )
 
 
-def _change(history: History, found: _Growth) -> tuple[Change | None, Effect | None]:
+def _change(history: PoolHistory, found: _Growth) -> tuple[Change | None, Effect | None]:
     """Recycle at a quarter more than now, or after what grows in a day, if that is more. None: it is set already."""
     if "recycle_rss" not in history.settings:
         return None, None

@@ -13,7 +13,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import BLOCKED_RATIO, latest, say_seconds, served
-from pool_monitor.advisor.history import BUCKET_S, Buckets, Floats, History
+from pool_monitor.advisor.history import BUCKET_S, Buckets, Floats, PoolHistory
 from pool_monitor.advisor.replay import replay
 from pool_monitor.snapshot.advice import Effect
 
@@ -26,7 +26,7 @@ _ROWS_MIN = 6
 _REPLAYED_MIN = 300
 
 
-def loop_lag(history: History) -> Iterator[Detection]:
+def loop_lag(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection if 1 % of the lags of the last five minutes were too long. Subject: ``loop``."""
     recent = latest(history.buckets, history.now, STRETCH_S)
     samples = float(np.nansum(recent.lag_samples))
@@ -75,7 +75,7 @@ def _measured(recent: Buckets, limit: float) -> tuple[int, float, float]:
     return int(over.sum()), lag, float(blocked.sum()) / max(len(recent.at) * BUCKET_S, 1.0)
 
 
-def _unexplained(history: History) -> tuple[float, float, float, float] | None:
+def _unexplained(history: PoolHistory) -> tuple[float, float, float, float] | None:
     """Return the mean wait, and that of a replay with its interval; None: it cannot be replayed."""
     size = history.settings.get("size")
     if size is None or history.one_in > 1 or size < 1:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import Mask, certain, latest, mean, median, others_cpus, rows, service_of
-from pool_monitor.advisor.history import Buckets, Floats, History
+from pool_monitor.advisor.history import Buckets, Floats, PoolHistory
 from pool_monitor.advisor.statistics import mann_whitney
 from pool_monitor.snapshot.advice import Effect
 
@@ -30,7 +30,7 @@ SAME_WORK = 1.15
 _P = 1e-3
 
 
-def noisy_neighbour(history: History) -> Iterator[Detection]:
+def noisy_neighbour(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection if other processes slow the pool down. Subject: ``host``."""
     recent = latest(history.buckets, history.now, STRETCH_S)
     noisy = rows(recent, _noisy(recent))

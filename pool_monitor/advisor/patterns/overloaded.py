@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pool_monitor.advisor.capacity import cpu_fraction, worker_memory
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import certain, host_cause, latest, mean, rows, say_seconds
-from pool_monitor.advisor.history import TIMEOUT, Buckets, Floats, History
+from pool_monitor.advisor.history import TIMEOUT, Buckets, Floats, PoolHistory
 from pool_monitor.advisor.queueing import highest_utilization, variability
 from pool_monitor.advisor.replay import CallTrace, SizeForecast, forecast, needed, replay, trace_of
 from pool_monitor.advisor.statistics import blocks_of, drawn_quantiles, normal_tail
@@ -63,7 +63,7 @@ class _Window(NamedTuple):
     """No worker was missing."""
 
 
-def overloaded(history: History) -> Iterator[Detection]:
+def overloaded(history: PoolHistory) -> Iterator[Detection]:
     """Find a pool that is too small for its calls."""
     found = _windows(history)
     if found is None:
@@ -93,7 +93,7 @@ def overloaded(history: History) -> Iterator[Detection]:
         yield _told(history, judged, played, proposed, {"utilization": busy, "highest_utilization": highest})
 
 
-def _windows(history: History) -> tuple[float, list[_Window]] | None:
+def _windows(history: PoolHistory) -> tuple[float, list[_Window]] | None:
     """The latest windows, and the seconds of one; None: there are too few calls, or the history is too short."""
     for seconds in WINDOW_S:
         if history.now - history.since < seconds * WINDOWS:
@@ -117,7 +117,7 @@ def _window(found: Buckets, gave_up: float) -> _Window:
     )
 
 
-def _gave_up_ratio(history: History) -> float:
+def _gave_up_ratio(history: PoolHistory) -> float:
     """Of the calls that ended with their time-out, the share that had no worker yet. Buckets do not tell."""
     timed_out = history.calls.outcome == TIMEOUT
     return float(np.isnan(history.calls.started[timed_out]).mean()) if timed_out.any() else 0.0
@@ -128,7 +128,7 @@ def _factor(trace: CallTrace) -> float:
     return variability(1.0, min(spread, _MOST_CV2))
 
 
-def _is_over(history: History, trace: CallTrace, seconds: float, count: int) -> bool:
+def _is_over(history: PoolHistory, trace: CallTrace, seconds: float, count: int) -> bool:
     """Whether the waits are those of a backlog alone: the calls that came in a window would not have waited without it.
 
     Judged for each window that the calls reach back to: *count* of them, or all, must have had too many calls. Where
@@ -149,7 +149,7 @@ def _is_over(history: History, trace: CallTrace, seconds: float, count: int) -> 
     return not busy[0] or sum(busy) < min(count, OVER, len(busy))
 
 
-def _enough_without_faults(history: History, trace: CallTrace) -> bool:
+def _enough_without_faults(history: PoolHistory, trace: CallTrace) -> bool:
     """Whether the size would do if no call hung until its time-out, and no worker were slower than the others."""
     timed_out = (trace.outcome == TIMEOUT) & (trace.worker >= 0)
     if timed_out.all():
@@ -178,7 +178,7 @@ def _slowness(trace: CallTrace, counted: NDArray[np.bool_]) -> Floats:
     return np.append(slower, 1.0)[np.minimum(trace.worker, len(slower))]
 
 
-def _proposed(history: History, trace: CallTrace) -> int:
+def _proposed(history: PoolHistory, trace: CallTrace) -> int:
     """The size for the target, within what memory and processors allow."""
     found = needed(trace.arrived[-_CALLS:], trace.services[-_CALLS:], AIM * history.wait_target)
     size = found if found is not None else 2 * trace.size
@@ -192,7 +192,7 @@ def _proposed(history: History, trace: CallTrace) -> int:
 
 
 def _told(
-    history: History, trace: CallTrace, played: SizeForecast, proposed: int, figures: dict[str, float]
+    history: PoolHistory, trace: CallTrace, played: SizeForecast, proposed: int, figures: dict[str, float]
 ) -> Detection:
     then, target, seen = played.sizes[proposed], history.wait_target, played.seen
     more = proposed - trace.size

@@ -32,7 +32,7 @@ from pool_monitor.advisor.extracts import (
     others_cpus,
     say_seconds,
 )
-from pool_monitor.advisor.history import OK, Buckets, Floats, History
+from pool_monitor.advisor.history import OK, Buckets, Floats, PoolHistory
 from pool_monitor.advisor.queueing import fit_scalability
 from pool_monitor.advisor.statistics import Estimate, normal_tail
 from pool_monitor.snapshot.advice import Change, Effect
@@ -70,7 +70,7 @@ class Contention(NamedTuple):
     service: Floats
 
 
-def oversubscription(history: History) -> Iterator[Detection]:
+def oversubscription(history: PoolHistory) -> Iterator[Detection]:
     """Find a pool that has more workers than what they share can carry."""
     rows = latest(history.buckets, history.now, STRETCH_S)
     if len(rows.at) < ROWS or 3 * np.count_nonzero(rows.throttled_ratio >= THROTTLED_RATIO) > len(rows.at):
@@ -89,7 +89,7 @@ def oversubscription(history: History) -> Iterator[Detection]:
 
 
 def _by_processors(
-    history: History, rows: Buckets, seen: Contention, size: int, cpus: float, *, slower: bool
+    history: PoolHistory, rows: Buckets, seen: Contention, size: int, cpus: float, *, slower: bool
 ) -> Iterator[Detection]:
     if median(others_cpus(rows)) > _OTHERS * cpus:
         return
@@ -122,7 +122,7 @@ def _by_processors(
     yield _told(history, seen, size, cap, evidence, text, _service_at(high, low, seen, cpus / fraction))
 
 
-def _by_law(history: History, seen: Contention, size: int) -> Iterator[Detection]:
+def _by_law(history: PoolHistory, seen: Contention, size: int) -> Iterator[Detection]:
     """Throughput by concurrency, from Little's law: so many calls run, each for so long."""
     levels, counts = np.unique(seen.concurrency, return_counts=True)
     kept = levels[counts >= COHORT]
@@ -153,7 +153,7 @@ def _service_at(high: Floats, low: Floats, seen: Contention, cap: float) -> tupl
 
 
 def _told(
-    history: History,
+    history: PoolHistory,
     seen: Contention,
     size: int,
     cap: int,
@@ -190,7 +190,7 @@ def _told(
     )
 
 
-def contention(history: History, seconds: float = STRETCH_S) -> Contention | None:
+def contention(history: PoolHistory, seconds: float = STRETCH_S) -> Contention | None:
     """Compare calls that started while many ran with those that started while few did; None: too few calls.
 
     In each minute, the quarters with the highest and the lowest concurrency, on the logarithm of the service times. The

@@ -31,7 +31,7 @@ from pool_monitor.advisor.extracts import (
     settled_before,
     times_longer,
 )
-from pool_monitor.advisor.history import ERROR, OK, Floats, History, OperationHistory, service_bounds
+from pool_monitor.advisor.history import ERROR, OK, Floats, OperationHistory, PoolHistory, service_bounds
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilson
 from pool_monitor.snapshot.advice import Effect
 
@@ -75,7 +75,7 @@ class _Shift(NamedTuple):
     """Twice the former 99th percentile."""
 
 
-def slow_operation(history: History) -> Iterator[Detection]:
+def slow_operation(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each operation that has slowed down, ``operation NAME``; for ``pool NAME`` instead if all
     of several have and nothing is known that explains it.
     """
@@ -123,7 +123,7 @@ def _is_special(shift: _Shift, judged: list[_Shift]) -> bool:
 
 
 def _compared(
-    history: History, calls: ServedCalls, nth: int, operation: OperationHistory, before: float
+    history: PoolHistory, calls: ServedCalls, nth: int, operation: OperationHistory, before: float
 ) -> _Shift | None:
     own = calls.where(calls.operation == nth)
     found = [_over(history, own, nth, operation, (history.now - seconds, before)) for seconds in STRETCHES_S]
@@ -133,7 +133,7 @@ def _compared(
 
 
 def _over(
-    history: History, own: ServedCalls, nth: int, operation: OperationHistory, stretch: tuple[float, float]
+    history: PoolHistory, own: ServedCalls, nth: int, operation: OperationHistory, stretch: tuple[float, float]
 ) -> _Shift | None:
     """Compare the calls that started in one stretch; None: there are too few."""
     start, before = stretch
@@ -194,7 +194,9 @@ def _onset(own: ServedCalls, start: float) -> float:
     return min(start, float(own.started[order[before[best]]]))
 
 
-def _counts_before(history: History, own: ServedCalls, operation: OperationHistory, start: float) -> NDArray[np.int64]:
+def _counts_before(
+    history: PoolHistory, own: ServedCalls, operation: OperationHistory, start: float
+) -> NDArray[np.int64]:
     """Return the histogram of the calls before *start*: the same hour of the days before, if they are known, or else
     all hours. The calls since then are taken off; the buffer has them all.
     """
@@ -286,11 +288,11 @@ def _effect(shifts: list[_Shift]) -> Effect:
     return Effect(metric=metric, now=now, expected=expected, low=least, high=most)
 
 
-def _impact(history: History, shifts: list[_Shift]) -> float:
+def _impact(history: PoolHistory, shifts: list[_Shift]) -> float:
     return min(1.0, sum(_workers(shift) for shift in shifts) / max(history.settings.get("size", history.low), 1))
 
 
-def _of_operation(history: History, shift: _Shift) -> Detection:
+def _of_operation(history: PoolHistory, shift: _Shift) -> Detection:
     name = history.operations[shift.operation]
     return Detection(
         pattern="slow_operation",
@@ -312,7 +314,7 @@ def _of_operation(history: History, shift: _Shift) -> Detection:
     )
 
 
-def _of_pool(history: History, shifts: list[_Shift]) -> Detection:
+def _of_pool(history: PoolHistory, shifts: list[_Shift]) -> Detection:
     worst = max(shifts, key=_workers)
     ratio = float(np.median([shift.ratio.value for shift in shifts]))
     added = sum(_workers(shift) for shift in shifts)
@@ -335,7 +337,7 @@ def _of_pool(history: History, shifts: list[_Shift]) -> Detection:
     )
 
 
-def _of_tail(history: History, shift: _Shift) -> Detection:
+def _of_tail(history: PoolHistory, shift: _Shift) -> Detection:
     name, tail = history.operations[shift.operation], shift.tail or Estimate(0.0, 0.0, 0.0)
     return Detection(
         pattern="slow_operation",

@@ -13,7 +13,7 @@ import numpy as np
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import THROTTLED_RATIO, Mask, mean, median, rows, service_of
-from pool_monitor.advisor.history import BUCKET_S, Buckets, History
+from pool_monitor.advisor.history import BUCKET_S, Buckets, PoolHistory
 from pool_monitor.snapshot.advice import Change, Effect
 
 STRETCH_S = 300.0
@@ -23,7 +23,7 @@ _SPAWN_ROWS = 3
 _BEFORE_ROWS_MIN = 6
 
 
-def throttled(history: History) -> Iterator[Detection]:
+def throttled(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection if the cgroup was throttled for a minute or more of the last five. Subject: ``host``."""
     buckets = history.buckets
     calm = ~_near_starts(buckets)
@@ -77,7 +77,7 @@ def _near_starts(buckets: Buckets) -> Mask:
     return np.asarray(near)
 
 
-def _change(history: History, recent: Buckets) -> Change | None:
+def _change(history: PoolHistory, recent: Buckets) -> Change | None:
     """Fewer workers, by the share of the processors above the quota; None: not known, or it would be none."""
     size, own = history.settings.get("size"), mean(recent.own_cpus)
     busy = mean(recent.busy)

@@ -15,7 +15,7 @@ import numpy as np
 from pool_monitor.advisor.capacity import worker_memory
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import latest, mean, say_seconds
-from pool_monitor.advisor.history import SPAN_S, History
+from pool_monitor.advisor.history import SPAN_S, PoolHistory
 from pool_monitor.advisor.replay import SizeForecast, what_if
 from pool_monitor.snapshot.advice import Change, Effect
 
@@ -32,7 +32,7 @@ AIM = 0.7
 _COVERED = 0.9
 
 
-def underused(history: History) -> Iterator[Detection]:
+def underused(history: PoolHistory) -> Iterator[Detection]:
     """Find a pool that is larger than it has needed to be."""
     spans = history.spans
     days = min(history.now - history.since, 7 * DAY_S) / DAY_S
@@ -60,7 +60,7 @@ def underused(history: History) -> Iterator[Detection]:
 
 
 def _told(
-    history: History,
+    history: PoolHistory,
     played: SizeForecast | None,
     enough: int,
     size: float,
