@@ -24,6 +24,8 @@ class TunerInputs(NamedTuple):
     """By pool. The core reads them and sets none."""
     observations: Mapping[str, Observation] = {}
     """By pool: what has happened since the step before. A pool that is not here was not measured."""
+    measured: bool = True
+    """False: nothing was measured since the step before, and *observations* are those of that step."""
     history: Callable[[str], PoolHistory | None] = no_history
     """Makes the history of a pool. It is called only while something is judged, and at most every 5 s for a pool."""
     recommendations: Sequence[Recommendation] = ()

@@ -58,6 +58,10 @@ class Tuner:
         self._observers: dict[str, Observer] = {}
         self._turn = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._asked = False
+        """Whether a person has asked for something that is not done yet."""
+        self._observations: dict[str, Observation] = {}
+        """The latest, by pool."""
         self._verdicts: dict[str, int] = {}
         self._handler = f"pool_monitor tuner {context.monitor}"
 
@@ -192,7 +196,10 @@ class Tuner:
         async with self._turn:
             await self._step()
 
-    async def _step(self) -> None:
+    async def _step(self, *, measured: bool = True) -> None:
+        """*measured* False: out of turn, because a person has asked for something. Then no policy is asked: it is
+        called once per interval.
+        """
         from pool_monitor.tuner.intents import TunerInputs
 
         driver, journal, context = self._driver, self._journal, self._context
@@ -200,10 +207,12 @@ class Tuner:
             return
         began = time.thread_time()
         tunables = context.tunables()
-        views = context.advisor().take_gauges()
+        if measured:
+            self._observations = self._observed(context.advisor().take_gauges(), tunables)
         inputs = TunerInputs(
             tunables=tunables,
-            observations=self._observed(views, tunables),
+            observations=self._observations,
+            measured=measured,
             history=lambda pool: journal.history(pool, tunables.get(pool, ())) if pool in journal.pools else None,
             recommendations=context.advisor().recommendations(),
             alerts=context.alerts().shown() if self._config.alerts.enabled else (),
@@ -236,15 +245,21 @@ class Tuner:
         return round(allowed[0]), round(allowed[1])
 
     def _settle_soon(self) -> None:
-        if self._driver is not None:
+        if self._driver is None:
+            return
+        self._asked = True
+        if self._settling is None or self._settling.done():
             self._settling = asyncio.get_running_loop().create_task(self._settle(), name="pool_monitor tuner asked")
             self._settling.add_done_callback(retrieve_error)
 
     async def _settle(self) -> None:
-        async with self._turn:
-            if self._driver is not None:
-                await self._driver.settle()
-            await self._step()  # what was asked for takes effect with a step
+        """Store and do what was asked for. What is asked for meanwhile is done together, however much it is."""
+        while self._asked and self._driver is not None:
+            self._asked = False
+            async with self._turn:
+                if self._driver is not None:
+                    await self._driver.settle()
+                await self._step(measured=False)  # what was asked for takes effect with a step
 
     async def settled(self) -> None:
         """Wait until everything that was asked for is stored and applied."""
