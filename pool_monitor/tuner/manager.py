@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.journal import Journal
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from pool_monitor.tuner.observation import Observation
     from pool_monitor.tuner.observer import Observer
 
-KILL_SWITCH = "POOL_MONITOR_TUNER"
-"""The environment variable that switches the tuner off with the value ``off``, whatever its mode."""
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
 _VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
@@ -342,11 +340,6 @@ class Tuner:
     def held_bytes(self) -> int:
         """Memory of the trials and of the policies, in bytes."""
         return 0 if self._core is None else self._core.held_bytes
-
-
-def is_killed() -> bool:
-    """Whether the environment variable switches the tuner off. It is looked at before every action."""
-    return os.environ.get(KILL_SWITCH, "").strip().lower() == "off"
 
 
 def _seconds(value: str | float) -> float:
