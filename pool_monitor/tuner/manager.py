@@ -19,6 +19,7 @@ from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
 from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
+from pool_monitor.tuner.rules import range_of
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.journal import Journal
@@ -228,19 +229,15 @@ class Tuner:
             view = views.get(name)
             size = next((one for one in tunables.get(name, ()) if one.name == "size"), None)
             if view is not None and size is not None:
-                low, high = self._range(size)
+                low, high = range_of(size, self._config.tuner.knobs)
                 found[name] = observer.observe(
-                    view, low=low, high=high, wait_target=self._config.tuner.wait_target, cold_start=size.effect_delay
+                    view,
+                    low=round(low),
+                    high=round(high),
+                    wait_target=self._config.tuner.wait_target,
+                    cold_start=size.effect_delay,
                 )
         return found
-
-    def _range(self, size: Tunable) -> tuple[int, int]:
-        """The sizes that a policy may choose: what the configuration allows within what the pool allows."""
-        low, high = self._config.tuner.knobs.get("size", (size.low, size.high))
-        allowed = max(low, size.low), min(high, size.high)
-        if allowed[0] > allowed[1]:  # they do not meet: the pool's own word holds
-            allowed = size.low, size.high
-        return round(allowed[0]), round(allowed[1])
 
     def _settle_soon(self) -> None:
         if self._driver is None:
