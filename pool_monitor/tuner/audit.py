@@ -62,6 +62,8 @@ class LoggedChange(Struct, kw_only=True):
     why: str
     actor: str = ""
     """Who asked for it; empty: the tuner itself."""
+    failed: str = ""
+    """Why it could not be made; empty: it was."""
 
 
 class _Row(Struct, kw_only=True):
