@@ -20,6 +20,7 @@ from pool_monitor.tuner.audit import (
     restored,
     restored_changes,
 )
+from pool_monitor.tuner.contested import ContestedSettings
 from pool_monitor.tuner.freeze import FreezeBook
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
 from pool_monitor.tuner.pace import Pace
@@ -72,6 +73,7 @@ class TunerMemory:
         self._seen_at: dict[tuple[str, str], float] = {}
         """When each setting of `pinned` was seen last, monotonic."""
         self.killed = False
+        self.contested = ContestedSettings()
         self._refused: dict[tuple[str, str], float] = {}
         self.gap: str | None = None
         """Why what runs now cannot be judged any more, such as a long time without figures; None: it can."""
@@ -108,6 +110,8 @@ class TunerMemory:
                 if isfinite(tunable.value):
                     self._seen_at[pool, tunable.name] = self.now
                     self.pinned.setdefault((pool, tunable.name), tunable.value)
+                    self.contested.look(self.now, pool, tunable.name, tunable.value)
+        self.contested.keep(set(self._seen_at))
         self._seen_at = {key: at for key, at in self._seen_at.items() if self.now - at <= GONE_S}
         self.pinned = {key: value for key, value in self.pinned.items() if key in self._seen_at}
         self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
@@ -160,6 +164,7 @@ class TunerMemory:
         if (pool, knob) in self.pinned:
             self._refused[pool, knob] = self.now + AGAIN_S
 
-    def was_set(self, pool: str, knob: str) -> None:
+    def was_set(self, pool: str, knob: str, value: float) -> None:
         """A value was set."""
+        self.contested.was_set(pool, knob, value)
         self._refused.pop((pool, knob), None)

@@ -159,6 +159,8 @@ class Scaler:
         least = min(size, high, size if sizing.ceiling is None else max(sizing.ceiling, low))
         if failing is not None and wanted is not None and wanted <= least:
             wanted, why = least, f"{failing}; {why}"[:TEXT_MAX]
+        if contested := memory.contested.why(memory.now, pool, "size"):
+            why = f"it does not shrink: {contested}; {why}"[:TEXT_MAX]
         known.view = SizingView(
             pool=pool,
             size=size,
@@ -240,7 +242,8 @@ class Scaler:
     def _only_up(self, pool: str) -> bool:
         memory = self._memory
         frozen = memory.freezes.frozen(memory.now, memory.wall) or memory.freezes.held(memory.now)
-        return bool(frozen or memory.inputs.outage or firing(memory.inputs.alerts, pool))
+        contested = memory.contested.why(memory.now, pool, "size")
+        return bool(frozen or contested or memory.inputs.outage or firing(memory.inputs.alerts, pool))
 
     # -- recommend --------------------------------------------------------------------------------------------------
 
