@@ -48,15 +48,15 @@ class _Pool:
         "saved_at",
         "sizer",
         "slow",
-        "supervisor",
         "view",
+        "watch",
     )
 
     def __init__(self) -> None:
         self.sizer: Sizer | None = None
         self.error = ""
         """Why there is no sizer."""
-        self.supervisor: PolicyWatch | None = None
+        self.watch: PolicyWatch | None = None
         """Of a policy that is not ours."""
         self.failing = FailureWatch()
         self.failures = 0
@@ -126,7 +126,7 @@ class Scaler:
             logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
             return
         if not isinstance(known.sizer.policy, SizePolicy):
-            known.supervisor = PolicyWatch(pool, self._memory, self._runner)
+            known.watch = PolicyWatch(pool, self._memory, self._runner)
         if state := self._rows.get(f"season:{pool}", b""):
             known.sizer.restore(state)
 
@@ -149,8 +149,8 @@ class Scaler:
         if isinstance(wanted, float) and isfinite(wanted):
             wanted = round(wanted)
         wanted = None if wanted is None else min(max(wanted, low), high)
-        if wanted is not None and auto and known.supervisor is not None:
-            wanted = known.supervisor.bounded(wanted)
+        if wanted is not None and auto and known.watch is not None:
+            wanted = known.watch.bounded(wanted)
         why = plain(sizing.why)[:TEXT_MAX]
         known.failing.observe(
             seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
@@ -174,8 +174,8 @@ class Scaler:
         self._save(pool, known, sizer)
         if auto:
             known.differs_since = None
-            if known.supervisor is not None:
-                known.supervisor.step(low, high)
+            if known.watch is not None:
+                known.watch.step(low, high)
             if wanted is None:
                 self._lower(pool, known, tunable, sizing.floor, low, high)
             elif wanted != size:
@@ -236,8 +236,8 @@ class Scaler:
         memory.set(pool, tunable, wanted, origin, why, grows=wanted > size)
         if origin != "policy" and (wanted > size or known.raised is not None):
             known.raised = (known.raised[0] if known.raised is not None else size, wanted)
-        if known.supervisor is not None and origin == "policy":
-            known.supervisor.changed(size, wanted)
+        if known.watch is not None and origin == "policy":
+            known.watch.changed(size, wanted)
 
     def _only_up(self, pool: str) -> bool:
         memory = self._memory
