@@ -162,6 +162,25 @@ def test_a_larger_size_by_hand_is_kept_as_long_as_one_that_was_needed() -> None:
     assert pool.size.value >= 4, "calls wait: too small a size is not kept"
 
 
+# -- workers that cannot start: kubernetes/kubernetes#64088, #130130 (calls wait, and no replica is ready) -------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "recommend"])
+def test_a_pool_whose_workers_die_as_they_start_does_not_get_more_of_them(mode: str) -> None:
+    pool = MiniPool(1, size=4, rate=30, service=0.3, target=0.3)
+    one = rig(pool, mode, policy=SizePolicy())
+    looping = [3]
+    advance = pool.advance
+    pool.advance = lambda seconds=1.0: advance(seconds)._replace(crash_loops=looping[0])  # type: ignore[method-assign]
+    one.run(300)
+    assert pool.size.value == 4
+    assert not one.core.pending()
+    assert "die" in one.core.view().sizing[0].why
+    looping[0] = 0
+    one.run(300)
+    assert pool.size.value > 4 or one.core.pending()
+
+
 # -- events that are sampled: kubernetes/kubernetes#30471, #99394 (a part of the figures is missing) -------------------
 
 
