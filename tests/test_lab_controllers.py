@@ -12,7 +12,7 @@ import pytest
 from benchmarks.lab.command import main
 from benchmarks.lab.controllers import HPA_FAST, HPA_UTIL, Fixed, Hpa, Oracle, RayServe
 from benchmarks.lab.runs import Score, checked_controllers
-from benchmarks.lab.seeds import seeds_of
+from benchmarks.lab.options import seeds_of
 from benchmarks.lab.table import judged, means
 from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import Observation

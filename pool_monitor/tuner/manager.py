@@ -18,6 +18,7 @@ from pool_monitor.events import TUNING_TRANSITION
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.tunable import effect_delay
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.journal import Journal
@@ -222,7 +223,7 @@ class Tuner:
             if view is not None and size is not None:
                 low, high = self._range(size)
                 found[name] = observer.observe(
-                    view, low=low, high=high, wait_target=self._config.tuner.wait_target, cold_start=size.effect_delay
+                    view, low=low, high=high, wait_target=self._config.tuner.wait_target, cold_start=effect_delay(size)
                 )
         return found
 
