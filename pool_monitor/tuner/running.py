@@ -110,9 +110,6 @@ class TrialRunner:
         memory, course = self._memory, self._course(trial)
         course.asked = None
         if trial.stage is TrialStage.APPLYING:
-            if same(value, trial.before):
-                self._end(trial, "fail", f"pool {trial.pool} has kept {value:g}")
-                return
             if not same(value, trial.after):  # the pool may round
                 trial.after = value
             self._validate(trial, course)
