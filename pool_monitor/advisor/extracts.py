@@ -178,11 +178,15 @@ def times_longer(before: Floats, now: Floats) -> Estimate:
     """
     first, second = (_thinned(np.log(np.maximum(side, 1e-7))) for side in (before, now))
     n, m = len(before), len(now)
-    pairs = np.sort((second[:, None] - first[None, :]).ravel())
+    pairs = (second[:, None] - first[None, :]).ravel()
     half = 1.96 * math.sqrt((n + m + 1) / (12 * n * m)) * len(pairs)
     middle = (len(pairs) - 1) / 2
     low, high = max(math.floor(middle - half), 0), min(math.ceil(middle + half), len(pairs) - 1)
-    return Estimate(math.exp(float(np.median(pairs))), math.exp(float(pairs[low])), math.exp(float(pairs[high])))
+    below, above = math.floor(middle), math.ceil(middle)
+    pairs.partition(sorted({low, below, above, high}))  # a sixth of the time of sorting them
+    return Estimate(
+        math.exp(float(pairs[below] + pairs[above]) / 2), math.exp(float(pairs[low])), math.exp(float(pairs[high]))
+    )
 
 
 def _thinned(values: Floats) -> Floats:

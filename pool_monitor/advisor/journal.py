@@ -13,12 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pool_monitor import events, telemetry
-from pool_monitor.advisor.history import CALLS, SPAN_S, Buckets, Calls, PoolHistory, Spans
+from pool_monitor.advisor.call_ring import CallChunk, joined
+from pool_monitor.advisor.history import (
+    CALLS,
+    SPAN_S,
+    Buckets,
+    Calls,
+    OperationHistory,
+    PoolHistory,
+    Spans,
+    WorkerHistory,
+)
 from pool_monitor.advisor.host_journal import HostJournal
 from pool_monitor.advisor.pool_journal import FULL, OUTCOMES, PoolJournal, code_of
 from pool_monitor.clock import Clock
@@ -27,6 +38,10 @@ from pool_monitor.snapshot import PoolView, WorkerView
 from pool_monitor.telemetry import FAILURES, EventName, Measurements, Metadata, Record, pass_on
 from pool_monitor.tunable import Tunable
 
+CALLS_OF_ALL = 4 * CALLS
+"""Calls that are kept of all pools together: 8 MB, an eighth of the memory limit of a monitor that has set none."""
+CALLS_LEAST = 5_000
+"""Calls that are kept of a pool, however many pools there are."""
 _PLANNED_ENDS = ("resize", "close")
 """Reasons of ``pool.worker.terminate`` that are planned. A recycled process emits ``pool.worker.recycle`` besides."""
 _INCIDENTS = ("error", "timeout", "worker_lost")
@@ -53,7 +68,9 @@ class Journal:
         self._clock = clock
         self._id = journal_id
         self._instances = dict(instances or {})
-        self.pools = {pool: PoolJournal(pool, wait_target) for pool in pools}
+        names = list(pools)
+        most = calls_of_each(len(names))
+        self.pools = {pool: PoolJournal(pool, wait_target, most) for pool in names}
         self.host = HostJournal()
         self.since = self.now()
         """When it began, in monotonic seconds."""
@@ -122,6 +139,12 @@ class Journal:
 
     def history(self, name: str, tunables: Sequence[Tunable] = ()) -> PoolHistory:
         """What is known of one pool now. The values are copies. *tunables* are those of the pool."""
+        return self.taken(name, tunables)()
+
+    def taken(self, name: str, tunables: Sequence[Tunable] = ()) -> Callable[[], PoolHistory]:
+        """What is known of one pool now. The function makes the history of it, which takes up to a tenth of a second;
+        a thread may call it.
+        """
         pool = self.pools[name]
         pool.fold()
         now = self.now()
@@ -130,7 +153,12 @@ class Journal:
         buckets = self._buckets(pool, now)
         known = buckets.size[~np.isnan(buckets.size)]
         now_size = round(float(known[-1])) if len(known) else 1
-        return PoolHistory(
+        most = pool.calls.most
+        return partial(
+            _made,
+            pool.calls.chunks(most),
+            pool.by_operation.taken(now),
+            pool.by_worker.taken(now, len(pool.workers)),
             pool=name,
             now=now,
             wall=self.wall(),
@@ -140,17 +168,15 @@ class Journal:
             low=now_size if size is None else round(size.low),
             high=now_size if size is None else round(size.high),
             settings=settings,
-            calls=pool.calls.latest(CALLS),
             buckets=buckets,
             spans=_spans(pool, now),
             operations=pool.operations.all(),
             workers=pool.workers.all(),
             errors=pool.errors.all(),
-            by_operation=pool.by_operation.histories(now),
-            by_worker=pool.by_worker.histories(now, len(pool.workers)),
             incidents=pool.all_incidents(),
             cpu_quota=self.host.cpus if self.host.throttled_known else None,
             memory_free=self.host.memory_free,
+            calls_most=most,
             one_in=max(pool.weights),
         )
 
@@ -342,6 +368,25 @@ _HOST_COLUMNS = {
     "pressure_cpu": "pressure_cpu",
 }
 _OWN_PROCESS = "process"
+
+
+def calls_of_each(pools: int) -> int:
+    """How many calls are kept of each of so many pools: the more pools, the fewer, so that the memory of the monitor
+    has room for them.
+    """
+    return min(CALLS, max(CALLS_LEAST, CALLS_OF_ALL // max(pools, 1)))
+
+
+def _made(
+    chunks: list[CallChunk],
+    by_operation: Callable[[], dict[int, OperationHistory]],
+    by_worker: Callable[[], dict[int, WorkerHistory]],
+    *,
+    calls_most: int,
+    **known: Any,
+) -> PoolHistory:
+    calls = joined(chunks, calls_most)
+    return PoolHistory(calls=calls, by_operation=by_operation(), by_worker=by_worker(), calls_most=calls_most, **known)
 
 
 def _spans(pool: PoolJournal, now: float) -> Spans:

@@ -149,7 +149,7 @@ def _over(
     total = int(counts.sum())
     old, new = values_of(counts), np.sort(now.service)
     compared = mann_whitney(old, new)
-    ratio = times_longer(old, new)
+    ratio = times_longer(old, new) if compared.z > 0 else Estimate(1.0, 1.0, 1.0)
     slower = compared.z > 0 and _by_most_workers(now, float(np.median(old)) * math.sqrt(max(ratio.value, 1.0)))
     tail, limit, tail_p = _tail(counts, now)
     return _Shift(
