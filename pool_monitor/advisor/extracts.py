@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, Ints, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import Estimate
 
@@ -176,6 +177,7 @@ def times_longer(before: Floats, now: Floats) -> Estimate:
     """Return how many times longer *now* is than *before*: Hodges and Lehmann's shift of the logarithms, with Moses'
     interval of 95 %. `QUANTILES` quantiles stand for each side: all pairs of many calls would take a second.
     """
+    breathe()
     first, second = (_thinned(np.log(np.maximum(side, 1e-7))) for side in (before, now))
     n, m = len(before), len(now)
     pairs = (second[:, None] - first[None, :]).ravel()
@@ -183,6 +185,7 @@ def times_longer(before: Floats, now: Floats) -> Estimate:
     middle = (len(pairs) - 1) / 2
     low, high = max(math.floor(middle - half), 0), min(math.ceil(middle + half), len(pairs) - 1)
     below, above = math.floor(middle), math.ceil(middle)
+    breathe()
     pairs.partition(sorted({low, below, above, high}))  # a sixth of the time of sorting them
     return Estimate(
         math.exp(float(pairs[below] + pairs[above]) / 2), math.exp(float(pairs[low])), math.exp(float(pairs[high]))

@@ -230,7 +230,7 @@ class Journal:
             found[f"{self._id}.{spec.dotted}"] = (spec, self._of_host(of_all), None)
         stop, lag = events.OPERATION_STOP, events.LOOP_LAG
         found[f"{self._id}.{stop.dotted}"] = (stop, self._of_pool(self._on_stop), self.bind)
-        found[f"{self._id}.{lag.dotted}"] = (lag, self._of_host(self._on_lag), self._bind_lag)
+        found[f"{self._id}.{lag.dotted}"] = (lag, self._of_host(self._on_lag), partial(_bind_lag, self))
         return found
 
     def _of_pool(self, method: Callable[[PoolJournal, Measurements, Metadata], object]) -> telemetry.HandlerFunction:
@@ -274,9 +274,6 @@ class Journal:
                 fold()
 
         return record
-
-    def _bind_lag(self) -> Record:
-        return lambda duration: self.host.note_lag(self.now(), duration / 1e9)
 
     def _on_stop(self, pool: PoolJournal, measurements: Measurements, metadata: Metadata) -> None:
         record = self.bind(pool.pool, metadata["operation"], metadata["worker"])
@@ -402,6 +399,10 @@ def _spans(pool: PoolJournal, now: float) -> Spans:
             busy=np.where(ticks > 0, columns["busy"] / ticks, np.nan),
             service_mean=np.where(calls > 0, columns["service_sum"] / calls, np.nan),
         )
+
+
+def _bind_lag(journal: Journal) -> Record:
+    return lambda duration: journal.host.note_lag(journal.now(), duration / 1e9)
 
 
 def _ignore(_duration: int, _queue: int, _execution: int) -> None:

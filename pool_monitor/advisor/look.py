@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection, PatternCheck
 from pool_monitor.advisor.history import SPAN_S, PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
@@ -52,6 +53,7 @@ def look(histories: Sequence[PoolHistory], patterns: Mapping[Pattern, PatternChe
         spans[history.pool] = fresh
         shown = _with_needed(history, fresh)
         for pattern, check in patterns.items():
+            breathe()
             try:
                 ours = [(history.pool, one) for one in check(shown)]
             except FAILURES as error:

@@ -276,8 +276,14 @@ def _load() -> None:
 
 def _looked(taken: list[Callable[[], Any]]) -> tuple[Any, float]:
     """What `look` finds, and the processor time that it took. For a thread."""
+    from pool_monitor.advisor.breath import breathe, breathing
     from pool_monitor.advisor.look import look
 
     began = time.thread_time()
-    seen = look([make() for make in taken])
+    with breathing():
+        histories = []
+        for make in taken:
+            histories.append(make())
+            breathe()
+        seen = look(histories)
     return seen, time.thread_time() - began

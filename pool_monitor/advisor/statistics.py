@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.resources.leak import Slope, mann_kendall, theil_sen
 
 Floats = NDArray[np.float64]
@@ -74,6 +75,7 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> Comparison:
 
     The normal approximation with the correction for ties and for continuity; good from 8 values on each side.
     """
+    breathe()
     a, b = _clean(first), _clean(second)
     n, m = len(a), len(b)
     if not n or not m:

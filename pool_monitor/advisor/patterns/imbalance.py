@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     YOUNG_S,
@@ -122,6 +123,7 @@ def _excess(logs: Floats, operation: Ints, own: Mask) -> tuple[Floats, Floats]:
     mine: list[Floats] = []
     others: list[Floats] = []
     for name in np.unique(operation[own]):
+        breathe()
         same = operation == name
         there = logs[same & ~own]
         if len(there) >= 10:

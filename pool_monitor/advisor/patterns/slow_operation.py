@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     ServedCalls,
@@ -136,6 +137,7 @@ def _over(
     history: PoolHistory, own: ServedCalls, nth: int, operation: OperationHistory, stretch: tuple[float, float]
 ) -> _Shift | None:
     """Compare the calls that started in one stretch; None: there are too few."""
+    breathe()
     start, before = stretch
     now = own.between(start, before)
     if now.total < CALLS_MIN:
@@ -175,6 +177,7 @@ def _onset(own: ServedCalls, start: float) -> float:
     The moment at which the means of the logarithms before and after differ most, in standard errors (a scan for one
     change of the mean). It counts from `_CHANGE_Z` on, which a constant mean hardly ever reaches.
     """
+    breathe()
     order = np.argsort(own.started, kind="stable")
     logs = np.log(np.maximum(own.service[order], 1e-7))
     count = len(logs)
