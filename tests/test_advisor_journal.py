@@ -328,10 +328,29 @@ def test_an_observation_has_what_happened_since_the_one_before(watched: Watched)
     watched.pass_time(2, busy=1)
     seen = observer.observe(watched.view(busy=1), low=1, high=9)
     assert (seen.interval, seen.arrivals, seen.refused, seen.busy) == (2.0, 3, 1, 1)
+    assert (seen.ended, seen.failed) == (1, 0)
     assert [(call.wait, call.service) for call in seen.calls] == [(pytest.approx(0.015), pytest.approx(0.025))]
     assert seen.cold_start == COLD_START_S
     assert (seen.cpus, seen.cpu_fraction, seen.worker_memory, seen.memory_free) == (None, None, None, None)
     assert observer.observe(watched.view(), low=1, high=9).calls == []
+
+
+def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watched) -> None:
+    observer = Observer(watched.journal, "text")
+    watched.pass_time(1)
+    observer.observe(watched.view(), low=1, high=9)
+    telemetry.configure(sample={"pool.operation.*": 1000})
+    try:
+        for _ in range(30):
+            watched.ok()
+        watched.failed("error")
+        watched.pass_time(1)
+        seen = observer.observe(watched.view(), low=1, high=9)
+    finally:
+        telemetry.configure()
+    assert len(seen.calls) < 31
+    assert seen.ended == 31
+    assert seen.failed in (0, 1000)
 
 
 def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> None:
@@ -346,6 +365,33 @@ def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> 
     seen = observer.observe(watched.view(), low=1, high=9)
     assert (seen.cold_start, seen.worker_memory) == (3.0, 50)
     assert seen.cpu_fraction == pytest.approx(0.5, rel=0.1)
+
+
+def test_memory_that_workers_will_take_who_start_now_is_not_free(watched: Watched) -> None:
+    about = {"pool": "text", "pool_instance": "one", "monitor": "m", "pid": 7}
+    free = {"cpus": 4, "cpu_ratio": 0.5, "memory_total": 1000, "memory_used": 400}
+    watched.size = 2
+    watched.pass_time(1)
+    for worker in range(2):
+        events.RESOURCE_WORKER.event.emit({"rss": 100}, {**about, "worker": f"text-{worker}"})
+    observer = Observer(watched.journal, "text")
+
+    def left() -> int | None:
+        return observer.observe(watched.view(), low=1, high=9).memory_free
+
+    assert left() is None
+    events.RESOURCE_HOST.event.emit(free, {"monitor": "m"})
+    assert left() == 600
+    watched.size = 5
+    watched.pass_time(1, idle=2, starting=3)
+    assert left() == 300, "the sample does not know of them"
+    watched.pass_time(3)
+    assert left() == 300
+    events.RESOURCE_HOST.event.emit({**free, "memory_used": 680}, {"monitor": "m"})
+    assert left() == 320
+    watched.size = 9
+    watched.pass_time(1, idle=5, starting=4)
+    assert left() == 0
 
 
 async def test_the_journal_agrees_with_a_real_pool() -> None:

@@ -123,8 +123,12 @@ class PoolJournal:
         self.configured_target = wait_target
         self.service_mean: float | None = None
         self.starts: deque[float] = deque(maxlen=STARTS)
-        self.arrived = self.refused = 0
-        """Calls that have arrived and that were refused, as the gauges tell, since the journal began."""
+        self.arrived = self.refused = self.completed = 0
+        """Calls that have arrived, that were refused, and that have ended in any way, as the gauges tell, since the
+        journal began. Events may be filtered; gauges are not.
+        """
+        self.wanted = self.ready = 0
+        """Workers that there should be, and that are busy or idle, by the latest gauges."""
         self._weighed = 0
         self._gauges: _Gauges | None = None
         self._open_incidents: dict[tuple[int, int, int], Incident] = {}
@@ -288,9 +292,10 @@ class PoolJournal:
         self._gauges = gauges
         self.arrived += arrived
         self.refused += refused
-        ready = view.busy + view.idle
+        self.completed += gauges.completed - before.completed
+        self.wanted, self.ready = view.size, view.busy + view.idle
         self.buckets.add(
-            now, arrivals=arrived, size=view.size, ready=ready, busy=view.busy, waiting=view.waiting, ticks=1
+            now, arrivals=arrived, size=view.size, ready=self.ready, busy=view.busy, waiting=view.waiting, ticks=1
         )
         self.spans.add(now, size=view.size, busy=view.busy, ticks=1)
         span = self.spans.row(self.spans.number(now))

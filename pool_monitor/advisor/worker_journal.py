@@ -141,6 +141,11 @@ class WorkerJournal:
         """The latest sample of each process."""
         return [process.latest[-1] for process in self._processes.values() if process.latest]
 
+    def large_memory(self) -> float | None:
+        """The memory of a large worker, in bytes: the 95th percentile; None: not known."""
+        memories = self.memories()
+        return float(np.quantile(memories, 0.95)) if memories else None
+
     def taken(self, now: float, workers: int) -> Callable[[], dict[int, WorkerHistory]]:
         """What there is now of the first *workers* slots. The function makes the histories of it, by slot; a thread may
         call it.

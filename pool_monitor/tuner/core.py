@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import get_args
@@ -17,6 +16,7 @@ from pool_monitor.tuner.beginning import Starter
 from pool_monitor.tuner.explaining import explained
 from pool_monitor.tuner.freeze import JUMP_S
 from pool_monitor.tuner.intents import Apply, Intent, TunerInputs
+from pool_monitor.tuner.kill_switch import is_killed
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.policy import Policy
@@ -26,19 +26,12 @@ from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.scaling import Scaler
 from pool_monitor.tuner.trial import Trial, TrialStage
 
-KILL_SWITCH = "POOL_MONITOR_TUNER"
-"""The environment variable that stops the tuner, with the value ``off``. It is looked at before every action."""
 GAP_S = 10.0
 """A pause between two steps that is longer ends the trials that run, since what happened meanwhile is not known."""
 SHOWN = 100
 """Trials in a `TuningView`, beside those that wait."""
 TEXT_MAX = 500
 """Characters of a reason that a person gives, at most."""
-
-
-def switched_off() -> bool:
-    """Whether the environment stops the tuner."""
-    return os.environ.get(KILL_SWITCH, "").strip().lower() == "off"
 
 
 class TunerCore:
@@ -57,7 +50,7 @@ class TunerCore:
         service: str = "",
         monitor: str = "",
         pace: Pace | None = None,
-        killed: Callable[[], bool] = switched_off,
+        killed: Callable[[], bool] = is_killed,
         new_id: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
         """*policies* makes the policy of a pool, by its name; *rows* is what was stored, by table and key."""
@@ -220,10 +213,11 @@ class TunerCore:
         memory.freezes.add("person", words, memory.now, memory.wall, duration, plain(author)[:TEXT_MAX])
         memory.save()
 
-    def thaw(self, author: str = "") -> None:  # noqa: ARG002
+    def thaw(self, author: str = "") -> None:
         """End every freeze. A mode that was taken back stays: set it."""
         self._memory.freezes.thaw()
         self._memory.save()
+        logger("tuner").info("the freezes were ended", author=plain(author)[:TEXT_MAX])
 
     def leave(self, reason: str) -> None:
         """Undo what is on trial, because nobody watches it from now on."""
@@ -289,6 +283,7 @@ class TunerCore:
 
     def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
+        self._memory.contested.was_set(pool, knob, value)
         self._memory.was_set(pool, knob, value if trial is None else None)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)

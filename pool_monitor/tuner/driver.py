@@ -108,7 +108,9 @@ def _apply(core: TunerCore, intent: Apply, tunables: Mapping[str, Sequence[Tunab
         return  # it was ended while the row was written: what restores the value follows
     found = next((one for one in tunables.get(pool, ()) if one.name == knob), None)
     if found is None:
-        core.failed(pool, knob, intent.trial, f"pool {pool} has no setting {knob} any more", gone=True)
+        # A value is restored as soon as the pool can be asked again; nothing else has to be done then.
+        reason = f"pool {pool} has no setting {knob} any more"
+        core.failed(pool, knob, intent.trial, reason, gone=not intent.restores)
         return
     try:
         value = _set(found, intent.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,9 +14,13 @@ from pool_monitor import telemetry
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import TUNING_TRANSITION
+from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.tunable import effect_delay
+from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
+from pool_monitor.tuner.rules import range_of
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.journal import Journal
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
     from pool_monitor.tuner.observation import Observation
     from pool_monitor.tuner.observer import Observer
 
-KILL_SWITCH = "POOL_MONITOR_TUNER"
-"""The environment variable that switches the tuner off with the value ``off``, whatever its mode."""
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
 _VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
@@ -229,19 +230,15 @@ class Tuner:
             view = views.get(name)
             size = next((one for one in tunables.get(name, ()) if one.name == "size"), None)
             if view is not None and size is not None:
-                low, high = self._range(size)
+                low, high = range_of(size, self._config.tuner.knobs)
                 found[name] = observer.observe(
-                    view, low=low, high=high, wait_target=self._config.tuner.wait_target, cold_start=size.effect_delay
+                    view,
+                    low=round(low),
+                    high=round(high),
+                    wait_target=self._config.tuner.wait_target,
+                    cold_start=effect_delay(size),
                 )
         return found
-
-    def _range(self, size: Tunable) -> tuple[int, int]:
-        """The sizes that a policy may choose: what the configuration allows within what the pool allows."""
-        low, high = self._config.tuner.knobs.get("size", (size.low, size.high))
-        allowed = max(low, size.low), min(high, size.high)
-        if allowed[0] > allowed[1]:  # they do not meet: the pool's own word holds
-            allowed = size.low, size.high
-        return round(allowed[0]), round(allowed[1])
 
     def _settle_soon(self) -> None:
         if self._driver is None:
@@ -290,6 +287,7 @@ class Tuner:
             await thread.close()
         from pool_monitor.tuner.core import TunerCore
         from pool_monitor.tuner.driver import TunerDriver
+        from pool_monitor.tuner.mismatch import mismatches
         from pool_monitor.tuner.observer import Observer
 
         context = self._context
@@ -311,6 +309,8 @@ class Tuner:
         self._observers = {name: Observer(self._journal, name) for name in self._journal.pools}
         self._keeper, self._core = keeper, core
         self._driver = TunerDriver(core, self._commit, context.tunables)
+        for text in mismatches(self._config.tuner, self._journal.pools, context.tunables()):
+            logger("tuner").warning(plain(text))
 
     async def close(self) -> None:
         """End. What is on trial is undone: nobody watches it from now on."""
@@ -340,11 +340,6 @@ class Tuner:
         return 0 if self._core is None else self._core.held_bytes
 
 
-def is_killed() -> bool:
-    """Whether the environment variable switches the tuner off. It is looked at before every action."""
-    return os.environ.get(KILL_SWITCH, "").strip().lower() == "off"
-
-
 def _seconds(value: str | float) -> float:
     """Return a duration that somebody gave, in seconds. Raises ConfigError."""
     try:
@@ -359,6 +354,7 @@ def _load(policy: str) -> None:
     import pool_monitor.storage.shared_state
     import pool_monitor.tuner.core
     import pool_monitor.tuner.driver
+    import pool_monitor.tuner.mismatch
     import pool_monitor.tuner.observer  # noqa: F401
     from pool_monitor.tuner.sizing import make_policy
 

@@ -20,6 +20,7 @@ from pool_monitor.tuner.audit import (
     restored,
     restored_changes,
 )
+from pool_monitor.tuner.contested import ContestedSettings
 from pool_monitor.tuner.freeze import FreezeBook
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
 from pool_monitor.tuner.pace import Pace
@@ -33,6 +34,8 @@ TEXT_MAX = 300
 """Characters of the reason why a change could not be made, at most."""
 AGAIN_S = 5.0
 """Time until a value that could not be set is tried again."""
+GONE_S = 60.0
+"""A setting that was not seen for so long is gone. Before, its pool could not be asked, and may answer again."""
 ALONE = "set"
 """The state that an event of a decision without a trial has."""
 
@@ -70,7 +73,10 @@ class TunerMemory:
         self.inputs = TunerInputs(tunables={})
         self.pinned: dict[tuple[str, str], float] = {}
         """By pool and setting: the value with which the pool began, which is what the operator wrote."""
+        self._seen_at: dict[tuple[str, str], float] = {}
+        """When each setting of `pinned` was seen last, monotonic."""
         self.killed = False
+        self.contested = ContestedSettings()
         self._refused: dict[tuple[str, str], float] = {}
         self._asked: dict[tuple[str, str], LoggedChange] = {}
         """By pool and setting: the change without a trial that is under way."""
@@ -112,19 +118,29 @@ class TunerMemory:
         return [(pool, one) for pool, kept in self._changes.items() for one in kept]
 
     def pin(self) -> None:
-        """Note the values of settings that are new, and forget those of pools that are gone."""
-        present = {
-            pool: {found.name: found for one in knobs if (found := read(one)) is not None}
-            for pool, knobs in self.inputs.tunables.items()
-        }
-        self.pinned = {key: value for key, value in self.pinned.items() if key[1] in present.get(key[0], ())}
+        """Note the values of settings that are new, and forget those that are gone."""
+        for pool, knobs in self.inputs.tunables.items():
+            for one in knobs:
+                found = read(one)
+                if found is not None and isfinite(found.value):
+                    self._seen_at[pool, found.name] = self.now
+                    self.pinned.setdefault((pool, found.name), found.value)
+                    self.contested.look(self.now, pool, found.name, found.value)
+        self.contested.keep(set(self._seen_at))
+        self._seen_at = {key: at for key, at in self._seen_at.items() if self.now - at <= GONE_S}
+        self.pinned = {key: value for key, value in self.pinned.items() if key in self._seen_at}
         self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
-        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in present}
         self._asked = {key: change for key, change in self._asked.items() if key in self.pinned}
-        for pool, knobs in present.items():
-            for name, tunable in knobs.items():
-                if isfinite(tunable.value):
-                    self.pinned.setdefault((pool, name), tunable.value)
+        pools = self.pools()
+        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in pools}
+
+    def pools(self) -> set[str]:
+        """The pools that are there, also those that could not be asked for a moment."""
+        return {pool for pool, _ in self._seen_at} | set(self.inputs.tunables)
+
+    def gone(self, pool: str, knob: str) -> bool:
+        """Whether a setting is not there any more. False also while its pool could not be asked for a moment."""
+        return (pool, knob) not in self._seen_at
 
     def set(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pool_monitor.log import logger
-from pool_monitor.tunable import Tunable
+from pool_monitor.tunable import Tunable, effect_delay
 from pool_monitor.tuner.comparison import TrialVerdict, TrialWindow, judge, plain_harm
 from pool_monitor.tuner.freeze import firing
 from pool_monitor.tuner.intents import Apply
@@ -153,9 +153,10 @@ class TrialRunner:
             self._verifying(trial, course, tunable)
 
     def _missing(self, trial: Trial, course: _Course) -> None:
-        """The setting is not there: after a start, the pool may be entered later."""
+        """The setting is not there. Its pool may answer again, and after a start, it may be entered later."""
         memory = self._memory
-        if not course.resumed or memory.now - (memory.began or 0.0) > memory.pace.settle:
+        waits = course.resumed and memory.now - (memory.began or 0.0) <= memory.pace.settle
+        if not waits and memory.gone(trial.pool, trial.knob):
             self._end(trial, "leave", f"pool {trial.pool} has no setting {trial.knob} any more")
 
     def _resume(self, trial: Trial, course: _Course, tunable: Tunable) -> None:
@@ -188,7 +189,7 @@ class TrialRunner:
         """The value has been set: the validation begins."""
         memory, pace = self._memory, self._memory.pace
         tunable = memory.tunable(trial.pool, trial.knob)
-        delay = pace.warm_up + (tunable.effect_delay if tunable is not None else 0.0)
+        delay = pace.warm_up + (effect_delay(tunable) if tunable is not None else 0.0)
         course.applied = course.changed = memory.now
         course.settled = memory.now + delay
         course.look = memory.now + pace.look
