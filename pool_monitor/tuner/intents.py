@@ -19,6 +19,8 @@ class TunerInputs(NamedTuple):
     """By pool. The core reads them and sets none."""
     observations: Mapping[str, Observation] = {}
     """By pool: what has happened since the step before. A pool that is not here was not measured."""
+    measured: bool = True
+    """False: nothing was measured since the step before, and *observations* are those of that step."""
     history: Callable[[str], PoolHistory | None] = lambda _pool: None
     """Makes the history of a pool; None: there is none. It is called only while something is judged, and at most every
     5 s for a pool.

@@ -14,6 +14,7 @@ from pool_monitor import telemetry
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import TUNING_TRANSITION
+from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
@@ -56,6 +57,10 @@ class Tuner:
         self._observers: dict[str, Observer] = {}
         self._turn = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._asked = False
+        """Whether a person has asked for something that is not done yet."""
+        self._observations: dict[str, Observation] = {}
+        """The latest, by pool."""
         self._verdicts: dict[str, int] = {}
         self._handler = f"pool_monitor tuner {context.monitor}"
 
@@ -190,7 +195,10 @@ class Tuner:
         async with self._turn:
             await self._step()
 
-    async def _step(self) -> None:
+    async def _step(self, *, measured: bool = True) -> None:
+        """*measured* False: out of turn, because a person has asked for something. Then no policy is asked: it is
+        called once per interval.
+        """
         from pool_monitor.tuner.intents import TunerInputs
 
         driver, journal, context = self._driver, self._journal, self._context
@@ -198,10 +206,12 @@ class Tuner:
             return
         began = time.thread_time()
         tunables = context.tunables()
-        views = context.advisor().take_gauges()
+        if measured:
+            self._observations = self._observed(context.advisor().take_gauges(), tunables)
         inputs = TunerInputs(
             tunables=tunables,
-            observations=self._observed(views, tunables),
+            observations=self._observations,
+            measured=measured,
             history=lambda pool: journal.history(pool, tunables.get(pool, ())) if pool in journal.pools else None,
             recommendations=context.advisor().recommendations(),
             alerts=context.alerts().shown() if self._config.alerts.enabled else (),
@@ -230,15 +240,21 @@ class Tuner:
         return found
 
     def _settle_soon(self) -> None:
-        if self._driver is not None:
+        if self._driver is None:
+            return
+        self._asked = True
+        if self._settling is None or self._settling.done():
             self._settling = asyncio.get_running_loop().create_task(self._settle(), name="pool_monitor tuner asked")
             self._settling.add_done_callback(retrieve_error)
 
     async def _settle(self) -> None:
-        async with self._turn:
-            if self._driver is not None:
-                await self._driver.settle()
-            await self._step()  # what was asked for takes effect with a step
+        """Store and do what was asked for. What is asked for meanwhile is done together, however much it is."""
+        while self._asked and self._driver is not None:
+            self._asked = False
+            async with self._turn:
+                if self._driver is not None:
+                    await self._driver.settle()
+                await self._step(measured=False)  # what was asked for takes effect with a step
 
     async def settled(self) -> None:
         """Wait until everything that was asked for is stored and applied."""
@@ -270,6 +286,7 @@ class Tuner:
             await thread.close()
         from pool_monitor.tuner.core import TunerCore
         from pool_monitor.tuner.driver import TunerDriver
+        from pool_monitor.tuner.mismatch import mismatches
         from pool_monitor.tuner.observer import Observer
 
         context = self._context
@@ -291,6 +308,8 @@ class Tuner:
         self._observers = {name: Observer(self._journal, name) for name in self._journal.pools}
         self._keeper, self._core = keeper, core
         self._driver = TunerDriver(core, self._commit, context.tunables)
+        for text in mismatches(self._config.tuner, self._journal.pools, context.tunables()):
+            logger("tuner").warning(plain(text))
 
     async def close(self) -> None:
         """End. What is on trial is undone: nobody watches it from now on."""
@@ -334,6 +353,7 @@ def _load(policy: str) -> None:
     import pool_monitor.storage.shared_state
     import pool_monitor.tuner.core
     import pool_monitor.tuner.driver
+    import pool_monitor.tuner.mismatch
     import pool_monitor.tuner.observer  # noqa: F401
     from pool_monitor.tuner.sizing import make_policy
 
