@@ -367,6 +367,33 @@ def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> 
     assert seen.cpu_fraction == pytest.approx(0.5, rel=0.1)
 
 
+def test_memory_that_workers_will_take_who_start_now_is_not_free(watched: Watched) -> None:
+    about = {"pool": "text", "pool_instance": "one", "monitor": "m", "pid": 7}
+    free = {"cpus": 4, "cpu_ratio": 0.5, "memory_total": 1000, "memory_used": 400}
+    watched.size = 2
+    watched.pass_time(1)
+    for worker in range(2):
+        events.RESOURCE_WORKER.event.emit({"rss": 100}, {**about, "worker": f"text-{worker}"})
+    observer = Observer(watched.journal, "text")
+
+    def left() -> int | None:
+        return observer.observe(watched.view(), low=1, high=9).memory_free
+
+    assert left() is None
+    events.RESOURCE_HOST.event.emit(free, {"monitor": "m"})
+    assert left() == 600
+    watched.size = 5
+    watched.pass_time(1, idle=2, starting=3)
+    assert left() == 300, "the sample does not know of them"
+    watched.pass_time(3)
+    assert left() == 300
+    events.RESOURCE_HOST.event.emit({**free, "memory_used": 680}, {"monitor": "m"})
+    assert left() == 320
+    watched.size = 9
+    watched.pass_time(1, idle=5, starting=4)
+    assert left() == 0
+
+
 async def test_the_journal_agrees_with_a_real_pool() -> None:
     async with ops_pool(size=2, queue_limit=20) as pool:
         journal = Journal([pool.name], SystemClock(), journal_id="test-real")

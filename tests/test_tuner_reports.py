@@ -132,6 +132,55 @@ def test_calls_that_fail_hold_a_pool_for_a_while_and_not_for_ever() -> None:
     assert watch.why() is None, "calls of this pool fail usually"
 
 
+# -- two hands on one pool: dask/distributed#3863 (workers come and go), kedacore/keda#6061 (a size by hand is undone) -
+
+
+def test_two_tuners_of_one_pool_soon_leave_it_alone() -> None:
+    pool = MiniPool(1, rate=10, service=0.3, target=0.3)
+    both = [rig(pool, policy=SizePolicy(), knobs={"size": bounds}) for bounds in ((2, 4), (8, 12))]
+    for _ in range(500):
+        seen = pool.advance()
+        for one in both:
+            one.do(one.core.step(pool.now, WALL + pool.now, one.inputs(seen)))
+    assert len(pool.size.seen) <= 15
+    assert "something else" in both[0].core.view().sizing[0].why
+    both[0].run(620)
+    assert pool.size.value == 4, "it goes on when the other one has stopped"
+
+
+def test_a_larger_size_by_hand_is_kept_as_long_as_one_that_was_needed() -> None:
+    pool = MiniPool(1, size=6, rate=10, service=0.3, target=0.3)
+    one = rig(pool, policy=SizePolicy())
+    one.run(120)
+    pool.size.set(12.0)
+    one.run(55)
+    assert pool.size.value == 12
+    one.run(120)
+    assert pool.size.value < 12
+    pool.size.set(1.0)
+    one.run(10)
+    assert pool.size.value >= 4, "calls wait: too small a size is not kept"
+
+
+# -- workers that cannot start: kubernetes/kubernetes#64088, #130130 (calls wait, and no replica is ready) -------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "recommend"])
+def test_a_pool_whose_workers_die_as_they_start_does_not_get_more_of_them(mode: str) -> None:
+    pool = MiniPool(1, size=4, rate=30, service=0.3, target=0.3)
+    one = rig(pool, mode, policy=SizePolicy())
+    looping = [3]
+    advance = pool.advance
+    pool.advance = lambda seconds=1.0: advance(seconds)._replace(crash_loops=looping[0])  # type: ignore[method-assign]
+    one.run(300)
+    assert pool.size.value == 4
+    assert not one.core.pending()
+    assert "die" in one.core.view().sizing[0].why
+    looping[0] = 0
+    one.run(300)
+    assert pool.size.value > 4 or one.core.pending()
+
+
 # -- events that are sampled: kubernetes/kubernetes#30471, #99394 (a part of the figures is missing) -------------------
 
 

@@ -105,6 +105,19 @@ class Journal:
                 pool.by_worker.limit(pool.workers.number(worker.id), worker.rss_limit)
         self.host.tick(now)
 
+    def memory_left(self) -> float | None:
+        """The bytes of memory that no worker of any pool takes, nor will take once all that are wanted have started;
+        None: not known.
+        """
+        free = self.host.memory_free
+        if free is None:
+            return None
+        for name, pool in self.pools.items():
+            coming = pool.wanted - self.host.ready_then.get(name, pool.wanted)
+            if coming > 0:
+                free -= coming * (pool.by_worker.large_memory() or 0.0)
+        return max(free, 0.0)
+
     # -- histories -------------------------------------------------------------------------------------------------
 
     def history(self, name: str, tunables: Sequence[Tunable] = ()) -> PoolHistory:
@@ -308,6 +321,7 @@ class Journal:
         total, used = measurements.get("memory_total"), measurements.get("memory_used")
         if total is not None and used is not None:
             self.host.memory_free = max(_number(total) - _number(used), 0.0)
+            self.host.ready_then = {name: pool.ready for name, pool in self.pools.items()}
 
     def _on_process(self, measurements: Measurements, _metadata: Metadata) -> None:
         ratio = measurements.get("cpu_ratio")

@@ -125,6 +125,8 @@ class PoolJournal:
         """Calls that have arrived, that were refused, and that have ended in any way, as the gauges tell, since the
         journal began. Events may be filtered; gauges are not.
         """
+        self.wanted = self.ready = 0
+        """Workers that there should be, and that are busy or idle, by the latest gauges."""
         self._weighed = 0
         self._gauges: _Gauges | None = None
         self._open_incidents: dict[tuple[int, int, int], Incident] = {}
@@ -289,9 +291,9 @@ class PoolJournal:
         self.arrived += arrived
         self.refused += refused
         self.completed += gauges.completed - before.completed
-        ready = view.busy + view.idle
+        self.wanted, self.ready = view.size, view.busy + view.idle
         self.buckets.add(
-            now, arrivals=arrived, size=view.size, ready=ready, busy=view.busy, waiting=view.waiting, ticks=1
+            now, arrivals=arrived, size=view.size, ready=self.ready, busy=view.busy, waiting=view.waiting, ticks=1
         )
         self.spans.add(now, size=view.size, busy=view.busy, ticks=1)
         span = self.spans.row(self.spans.number(now))

@@ -126,6 +126,11 @@ class WorkerJournal:
         """The latest sample of each process."""
         return [process.latest[-1] for process in self._processes.values() if process.latest]
 
+    def large_memory(self) -> float | None:
+        """The memory of a large worker, in bytes: the 95th percentile; None: not known."""
+        memories = self.memories()
+        return float(np.quantile(memories, 0.95)) if memories else None
+
     def histories(self, now: float, workers: int) -> dict[int, WorkerHistory]:
         """The history of each of the first *workers* slots."""
         self._turn(math.floor(now / WINDOW_S))

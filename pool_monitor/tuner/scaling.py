@@ -151,14 +151,7 @@ class Scaler:
         wanted = None if wanted is None else min(max(wanted, low), high)
         if wanted is not None and auto and known.watch is not None:
             wanted = known.watch.bounded(wanted)
-        why = plain(sizing.why)[:TEXT_MAX]
-        known.failing.observe(
-            seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
-        )
-        failing = known.failing.why()
-        least = min(size, high, size if sizing.ceiling is None else max(sizing.ceiling, low))
-        if failing is not None and wanted is not None and wanted <= least:
-            wanted, why = least, f"{failing}; {why}"[:TEXT_MAX]
+        wanted, why = self._sensible(pool, known, seen, sizing, wanted)
         known.view = SizingView(
             pool=pool,
             size=size,
@@ -183,6 +176,25 @@ class Scaler:
         else:
             self._follow_schedule(pool, known, tunable, sizing, low, high)
             self._propose(pool, known, sizer, tunable, wanted, why)
+
+    def _sensible(
+        self, pool: str, known: _Pool, seen: Observation, sizing: Sizing, wanted: int | None
+    ) -> tuple[int | None, str]:
+        """Return *wanted* without what calls that fail, or workers that die, would make of it, and why in words."""
+        memory, size, why = self._memory, seen.size, plain(sizing.why)
+        known.failing.observe(
+            seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
+        )
+        failing = known.failing.why()
+        least = min(size, seen.high, size if sizing.ceiling is None else max(sizing.ceiling, seen.low))
+        if failing is not None and wanted is not None and wanted <= least:
+            wanted, why = least, f"{failing}; {why}"
+        most = max(size, seen.low)
+        if seen.crash_loops and wanted is not None and wanted > most and sizing.origin != "schedule":
+            wanted, why = most, f"it does not grow while workers die as they start; {why}"
+        if contested := memory.contested.why(memory.now, pool, "size"):
+            why = f"it does not shrink: {contested}; {why}"
+        return wanted, why[:TEXT_MAX]
 
     def _watch(self, pool: str, known: _Pool, sizing: Sizing, took: float) -> None:
         """Look at how the policy behaves."""
@@ -240,7 +252,8 @@ class Scaler:
     def _only_up(self, pool: str) -> bool:
         memory = self._memory
         frozen = memory.freezes.frozen(memory.now, memory.wall) or memory.freezes.held(memory.now)
-        return bool(frozen or memory.inputs.outage or firing(memory.inputs.alerts, pool))
+        contested = memory.contested.why(memory.now, pool, "size")
+        return bool(frozen or contested or memory.inputs.outage or firing(memory.inputs.alerts, pool))
 
     # -- recommend --------------------------------------------------------------------------------------------------
 
