@@ -185,7 +185,7 @@ def test_a_value_that_is_no_number_is_a_usage_error(
 ) -> None:
     done = command("tune", "propose", "text", "size", "--address", address, "--", value)
     assert (done.code, service.asked) == (2, [])
-    assert "is no value of a setting" in done.err
+    assert "not a number that can be set" in done.err
 
 
 def test_a_change_that_does_not_wait_any_more_is_told_with_its_state(
