@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -27,6 +29,7 @@ from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.observer import Observer
 from pool_monitor.tuner.policy import Policy
+from pool_monitor.tuner.sizing import whole
 
 INTERVAL_S = 1.0
 
@@ -203,6 +206,19 @@ class Watch:
         )
 
 
+class PolicyFailed(Exception):
+    """A user's policy raised, or answered what is no size. In a service, three times in a row freeze the tuner."""
+
+
+def _failure(error: Exception, simulator: Simulator) -> str:
+    """What a policy raised, and the line of it that did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = len(frames) > 1 and frames[-1].name != whole.__name__
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if own else ""
+    words = f"{type(error).__name__}: {error}{place}"
+    return f"the policy failed {simulator.clock.now:.0f} s after the beginning of {simulator.scenario.name}: {words}"
+
+
 class PolicyDriver:
     """Shows a policy what the tuner would show it, once a second, and sets the size that it wants."""
 
@@ -217,7 +233,10 @@ class PolicyDriver:
 
     def second(self, simulator: Simulator) -> None:
         assert self._watch is not None
-        wanted = self.policy.decide(self._watch.observe(self._watch.tick()))
+        try:
+            wanted = whole(self.policy.decide(self._watch.observe(self._watch.tick())))
+        except Exception as error:
+            raise PolicyFailed(_failure(error, simulator)) from error
         if wanted is None:
             return
         low, high = simulator.scenario.n_min, simulator.scenario.n_max

@@ -52,7 +52,7 @@ class Tuned:
         inputs = TunerInputs(
             tunables,
             {self._pool: observation},
-            lambda pool: self._journal.history(pool, tunables[pool]),
+            history=lambda pool: self._journal.history(pool, tunables[pool]),
         )
         carry_out(self.core, self.core.step(self._journal.now(), self._journal.wall(), inputs), tunables)
 

@@ -18,6 +18,7 @@ from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.tunable import effect_delay
 from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
 from pool_monitor.tuner.rules import range_of
 
@@ -235,7 +236,7 @@ class Tuner:
                     low=round(low),
                     high=round(high),
                     wait_target=self._config.tuner.wait_target,
-                    cold_start=size.effect_delay,
+                    cold_start=effect_delay(size),
                 )
         return found
 
