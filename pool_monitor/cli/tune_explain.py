@@ -36,7 +36,7 @@ def command(name: str, address: str | None, as_json: bool) -> None:
 async def _explained(address: str | None, prefix: str) -> tuple[str, str]:
     async with open_client(resolve(address)) as service:
         report = await service.tuning(limit=1000)
-        if made := [one for one in report.history if one.state == "set" and one.id == prefix]:
+        if made := [one for one in report.history if advice_words.is_decision(one) and one.id == prefix]:
             return prefix, "\n".join(advice_words.decision_line(one) for one in made[:_DECISIONS_MOST])
         trials = trials_of(report)
         advice = {one.id: one for one in (await service.recommendations()).recommendations}

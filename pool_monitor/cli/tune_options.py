@@ -22,7 +22,7 @@ def trials_of(report: TuningReport) -> dict[str, TrialView]:
     """Every trial of *report*, by id: those that wait first. Changes without a trial are not among them."""
     tuning = report.tuning
     known = () if tuning is None else (*tuning.pending, *tuning.trials)
-    return {one.id: one for one in (*known, *report.history) if one.state != "set"}
+    return {one.id: one for one in (*known, *report.history) if not advice_words.is_decision(one)}
 
 
 async def trial_named(service: Client, prefix: str, *, waiting: bool = False) -> TrialView:

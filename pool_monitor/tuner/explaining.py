@@ -43,7 +43,7 @@ def explained(trial: Trial, now: float, wall: float) -> str:
 
 
 def _step(step: TrialStep) -> str:
-    what = "note" if step.note else step.stage.value
+    what = "note" if step.note else step.stage.value.replace("_", " ")
     return f"  {_when(step.at)} {what}{f' by {step.actor}' if step.actor else ''}: {step.reason}"
 
 

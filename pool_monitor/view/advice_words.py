@@ -192,6 +192,11 @@ def trial_name(trial: TrialView) -> str:
     return f"{one_line(trial.pool)}: {change_words(trial.knob, trial.before, trial.after, trial.unit)}"
 
 
+def is_decision(made: TrialView) -> bool:
+    """Whether *made* is a change without a trial: its id is ``POOL/SETTING``, and others may have the same."""
+    return "/" in made.id
+
+
 def decision_line(made: TrialView) -> str:
     """Return a change without a trial, and why it was made: ``2026-11-30 08:55:00 text: size 4 > 6, policy: ...``."""
     by = f" by {one_line(made.actor)}" if made.actor else ""

@@ -14,7 +14,7 @@ def trial_columns(when: Callable[[float], str]) -> tuple[Column[TrialView], ...]
     """Return the columns of changes. *when* words a wall-clock time."""
     return (
         Column("AT", lambda row: when(row.started_at), 14, "left", grow=11),
-        Column("ID", lambda row: "" if row.state == "set" else one_line(row.id), 8, "left"),
+        Column("ID", lambda row: "" if words.is_decision(row) else one_line(row.id), 8, "left"),
         Column("POOL", lambda row: one_line(row.pool), 8, "left", grow=12, keep_end=True),
         Column("CHANGE", _change, 16, "left", grow=10),
         Column("STATE", _state, 11, "left"),
