@@ -170,7 +170,8 @@ def test_a_refusal_says_why_and_what_does_not_run_is_unreachable(
 
 
 def test_what_is_asked_wrongly_is_a_usage_error(command: Command, service: StandIn, address: str) -> None:
-    for args in (["mode", "on"], ["freeze"], ["freeze", "x", "--duration", "soon"], ["rollback", "a", "--all"]):
+    for args in (["mode", "on"], ["freeze"], ["freeze", "x", "--duration", "soon"], ["rollback", "a", "--all"],
+        ["propose", "text", "size", "nan"], ["propose", "text", "size", "inf"]):  # fmt: skip
         assert command("tune", *args, "--address", address).code == 2
     done = command("tune", "approve", "zzz", "--address", address)
     assert done.code == 2
@@ -184,7 +185,7 @@ def test_a_value_that_is_no_number_is_a_usage_error(
 ) -> None:
     done = command("tune", "propose", "text", "size", "--address", address, "--", value)
     assert (done.code, service.asked) == (2, [])
-    assert "is no value of a setting" in done.err
+    assert "not a number that can be set" in done.err
 
 
 def test_a_change_that_does_not_wait_any_more_is_told_with_its_state(

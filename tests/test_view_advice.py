@@ -217,7 +217,7 @@ def test_the_report_on_a_period_has_what_is_recommended_and_what_was_changed() -
 
 
 def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> None:
-    told = tuning_families(several(verdicts={"kept": 2}, frozen="x"))
+    told = tuning_families(several(ended={"kept": 2}, frozen="x"))
     found = {one.name.removeprefix("pool_monitor_"): one for one in told}
     assert dict(found["advice_open"].series)[(("pattern", "overloaded"),)] == [1]
     assert found["tuner_mode"].series == [((), [0, 1, 0])]

@@ -8,7 +8,7 @@ import click
 
 from pool_monitor.cli.alert_options import ADDRESS_OPTION, JSON_OPTION
 from pool_monitor.cli.output import print_text
-from pool_monitor.cli.tune_options import ID_ARGUMENT, only, print_value, recommendation_name, trials_of
+from pool_monitor.cli.tune_options import ID_ARGUMENT, only, print_value, trials_of
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.view import advice_words
 from pool_monitor.view.text import clean
@@ -41,6 +41,6 @@ async def _explained(address: str | None, prefix: str) -> tuple[str, str]:
         trials = trials_of(report)
         advice = {one.id: one for one in (await service.recommendations()).recommendations}
         names = {one: advice_words.trial_name(trial) for one, trial in trials.items()}
-        names |= {one: recommendation_name(found) for one, found in advice.items()}
+        names |= {one: advice_words.recommendation_name(found) for one, found in advice.items()}
         chosen = only(prefix, names, "change or recommendation")
         return chosen, await service.explain("tuning" if chosen in trials else "recommendations", chosen)

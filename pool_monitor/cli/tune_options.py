@@ -12,7 +12,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.service.client import Client
 from pool_monitor.snapshot import Recommendation, TrialView, TuningReport
 from pool_monitor.view import advice_words
-from pool_monitor.view.text import clean, one_line
+from pool_monitor.view.text import clean
 
 ID_ARGUMENT = click.argument("name", metavar="ID")
 REASON_OPTION = click.option("--reason", default="", help="Why, in words.")
@@ -43,12 +43,9 @@ async def trial_named(service: Client, prefix: str, *, waiting: bool = False) ->
 async def recommendation_named(service: Client, prefix: str) -> Recommendation:
     """The only recommendation whose id begins with *prefix*, or whose digits behind the pattern do."""
     known = {one.id: one for one in (await service.recommendations()).recommendations}
-    return known[only(prefix, {name: recommendation_name(one) for name, one in known.items()}, "recommendation")]
-
-
-def recommendation_name(found: Recommendation) -> str:
-    """What is recommended, in a few words."""
-    return f"{clean(found.pattern)} of {one_line(found.subject)}"
+    return known[
+        only(prefix, {name: advice_words.recommendation_name(one) for name, one in known.items()}, "recommendation")
+    ]
 
 
 def only(prefix: str, names: Mapping[str, str], what: str) -> str:

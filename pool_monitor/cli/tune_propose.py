@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from math import isfinite
+import math
 
 import click
 
@@ -14,10 +14,17 @@ from pool_monitor.dashboard.prompt import user
 from pool_monitor.service.client import open_client, resolve
 
 
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """Refuse what JSON cannot carry."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value:g} is not a number that can be set")
+    return value
+
+
 @click.command("propose")
 @click.argument("pool")
 @click.argument("setting")
-@click.argument("value", type=float)
+@click.argument("value", type=float, callback=_finite)
 @REASON_OPTION
 @AUTHOR_OPTION
 @ADDRESS_OPTION
@@ -25,8 +32,6 @@ def command(pool: str, setting: str, value: float, reason: str, author: str | No
     """Propose VALUE for a SETTING of POOL, such as size. It waits for approval, and is validated, like any other
     change. The id is printed, for `tune approve`.
     """
-    if not isfinite(value):
-        raise click.BadParameter(f"{value:g} is no value of a setting", param_hint="'VALUE'")
     print_text(
         f"{asyncio.run(_propose(address, pool, setting, value, reason, user() if author is None else author))}\n"
     )

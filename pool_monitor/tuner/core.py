@@ -284,6 +284,7 @@ class TunerCore:
 
     def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
+        self._memory.contested.was_set(pool, knob, value)
         self._memory.was_set(pool, knob, value if trial is None else None)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)

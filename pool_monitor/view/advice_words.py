@@ -142,12 +142,17 @@ def is_open(found: Recommendation) -> bool:
     return found.state in ("new", "open")
 
 
+def recommendation_name(found: Recommendation) -> str:
+    """Return what is recommended, in a few words: ``overloaded of pool text``."""
+    return f"{clean(found.pattern)} of {one_line(found.subject)}"
+
+
 def recommendation_line(found: Recommendation) -> str:
     """Return one recommendation in one line."""
     effect = effect_words(found.effect, found.change)
     expected = f"; expected: {effect}" if effect else ""
     return (
-        f"{clean(found.pattern)} of {one_line(found.subject)} (score {found.score:.0f}): {one_line(found.summary)}; "
+        f"{recommendation_name(found)} (score {found.score:.0f}): {one_line(found.summary)}; "
         f"do: {one_line(found.action)}{expected}"
     )
 
@@ -155,7 +160,7 @@ def recommendation_line(found: Recommendation) -> str:
 def recommendation_lines(found: Recommendation, now: float) -> Iterator[str]:
     """Yield everything about one recommendation."""
     yield (
-        f"{clean(found.pattern)} of {one_line(found.subject)}: {PATTERN_WORDS.get(found.pattern, '')}; score "
+        f"{recommendation_name(found)}: {PATTERN_WORDS.get(found.pattern, '')}; score "
         f"{found.score:.0f} of 100, confidence {fmt.percent(found.confidence)}, {fmt.plural(found.samples, 'sample')}"
     )
     yield one_line(found.summary)

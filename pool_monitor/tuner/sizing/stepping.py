@@ -25,6 +25,8 @@ class Stepping:
         self._down_at = -math.inf
         self._since: float | None = None
         self._short_since: float | None = None
+        self._size = self._asked = 0
+        """The size seen last, and the one that was returned then."""
         self._grown_from: int | None = None
         """The size for which a growth was decided: it is decided again until it is made. None: none is."""
         self._shrunk_from: int | None = None
@@ -46,8 +48,14 @@ class Stepping:
 
     def step(self, now: float, size: int, need: int, cold_start: float) -> int:
         """Return the size that follows *size* when *need* workers are needed at the time *now*."""
-        if self._since is None:
-            self._since = now
+        if self._since is None or (size > self._size and size != self._asked):
+            self._since = now  # somebody else has set a larger size, and may know why
+        self._size = size
+        self._asked = asked = self._next(now, size, need, cold_start)
+        return asked
+
+    def _next(self, now: float, size: int, need: int, cold_start: float) -> int:
+        since = self._since if self._since is not None else now
         hold = self.hold(cold_start)
         needs = self._needs
         while needs and needs[-1][1] <= need:
@@ -69,7 +77,7 @@ class Stepping:
         if self._shrunk_from != size:
             self._shrunk_from = None
         pausing = self._shrunk_from is None and now - self._down_at < self._preset.down_pause
-        if now - self._since < hold or most > size - share or pausing:
+        if now - since < hold or most > size - share or pausing:
             return size
         self._down_at, self._shrunk_from = now, size
         return max(most, size - max(1, math.ceil(self._preset.down_share * size)))
