@@ -42,6 +42,8 @@ SLOWER, SLOWER_LOW = 1.10, 1.05
 """How many times as long, at least, and the lower bound of its interval."""
 STRETCHES_S = (300.0, 900.0, 3600.0)
 """Seconds of the latest stretches: what began a little ago, and what is small or rare."""
+RARELY_S = 4 * 3600.0
+"""Seconds of the latest stretch of an operation that has fewer than `CALLS_MIN` calls in each of the others."""
 TAIL_CALLS_MIN = 1_000
 TAIL = 2.0
 """A call of the tail takes this many times the former 99th percentile."""
@@ -153,7 +155,10 @@ def _compared(
     own = calls.where(calls.operation == nth)
     stretches = {start: own.between(start, before) for start in (history.now - seconds for seconds in STRETCHES_S)}
     if all(now.total < CALLS_MIN for now in stretches.values()):
-        return None
+        start = history.now - RARELY_S
+        stretches = {start: own.between(start, before)}
+        if stretches[start].total < CALLS_MIN:
+            return None
     past = _Past(history.now, operation, own.ended, np.searchsorted(service_bounds(), own.service), _changed(own))
     found = [_over(history, now, nth, past, (start, before)) for start, now in stretches.items()]
     shifts = [shift for shift in found if shift is not None]
