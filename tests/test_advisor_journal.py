@@ -328,6 +328,7 @@ def test_an_observation_has_what_happened_since_the_one_before(watched: Watched)
     watched.pass_time(2, busy=1)
     seen = observer.observe(watched.view(busy=1), low=1, high=9)
     assert (seen.interval, seen.arrivals, seen.refused, seen.busy) == (2.0, 3, 1, 1)
+    assert (seen.ended, seen.failed) == (1, 0)
     assert [(call.wait, call.service) for call in seen.calls] == [(pytest.approx(0.015), pytest.approx(0.025))]
     assert seen.cold_start == COLD_START_S
     assert (seen.cpus, seen.cpu_fraction, seen.worker_memory, seen.memory_free) == (None, None, None, None)
@@ -345,6 +346,24 @@ def test_calls_that_an_observation_had_are_counted_once(watched: Watched) -> Non
     assert history.buckets.ended.sum() == len(history.calls.ended) == 6
     assert history.by_operation[0].counts.sum() == 6
     assert watched.journal.history("text").buckets.ended.sum() == 6
+
+
+def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watched) -> None:
+    observer = Observer(watched.journal, "text")
+    watched.pass_time(1)
+    observer.observe(watched.view(), low=1, high=9)
+    telemetry.configure(sample={"pool.operation.*": 1000})
+    try:
+        for _ in range(30):
+            watched.ok()
+        watched.failed("error")
+        watched.pass_time(1)
+        seen = observer.observe(watched.view(), low=1, high=9)
+    finally:
+        telemetry.configure()
+    assert len(seen.calls) < 31
+    assert seen.ended == 31
+    assert seen.failed in (0, 1000)
 
 
 def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> None:

@@ -279,6 +279,15 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
             "[service]\nname = 'a/b'",
             r'service\.name="a/b": needs 1 to 40 letters, digits, dots, hyphens and underscores',
         ),
+        ("[tuner]\nknobs = {size = [2]}", r"tuner\.knobs\['size'\]=\[2\]: needs an array of 2 values$"),
+        ("[tuner]\nknobs = {size = [1, 2, 3]}", r"tuner\.knobs\['size'\]=\[1, 2, 3\]: needs an array of 2 values$"),
+        ("[tuner]\npolicy = 'brave'", r"tuner\.policy=\"brave\": needs 'conservative', .* or 'module:Policy'"),
+        ("[tuner]\nschedule = {days = 'mon'}", r"tuner\.schedule=.*: needs an array$"),
+        ("[tuner]\nschedule = [3]", r"tuner\.schedule\[0\]=3: needs a table$"),
+        (
+            "[tuner]\nschedule = [{from = '08:00', min_size = 2}]",
+            r"\[tuner\.schedule\[0\]\] lacks 'to', which it needs$",
+        ),
         ("[pool]\nbackoff_min = 50", r"\[pool\] backoff_max=30.0 is below backoff_min=50"),
     ],
 )

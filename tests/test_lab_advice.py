@@ -15,6 +15,8 @@ from benchmarks.lab.scenario import ADVICE, Scenario, load, parse
 LEAK, OTHER = Subject("leak", "worker text-1"), Subject("leak", "worker text-2")
 SLOW = Subject("slow_operation", "operation a")
 ANY, BUSY = Subject("overloaded", "*"), Subject("overloaded", "pool text")
+FIRST, EVERYWHERE = Subject("leak", "worker text-0"), Subject("leak", "pool text")
+SLOW_WORK, SLOW_POOL = Subject("slow_operation", "operation work"), Subject("slow_operation", "pool text")
 CUT = [
     "healthy-steady",
     "healthy-step",
@@ -65,6 +67,13 @@ def labelled(labels: list[Subject], also: list[Subject]) -> Scenario:
         ([LEAK], [], [OTHER], [OTHER], [LEAK], [OTHER]),
         ([ANY], [], [BUSY], [BUSY], [], []),
         ([LEAK], [LEAK], [LEAK], [LEAK], [], []),
+        ([EVERYWHERE], [], [FIRST, LEAK], [FIRST, LEAK], [], []),
+        ([EVERYWHERE], [], [LEAK], [LEAK], [EVERYWHERE], []),
+        ([FIRST, LEAK], [], [EVERYWHERE], [EVERYWHERE], [], []),
+        ([LEAK], [], [EVERYWHERE], [EVERYWHERE], [LEAK], [EVERYWHERE]),
+        ([SLOW_POOL], [], [SLOW_WORK], [SLOW_WORK], [], []),
+        ([SLOW_WORK], [], [SLOW_POOL], [SLOW_POOL], [], []),
+        ([LEAK], [SLOW_WORK], [LEAK, SLOW_POOL], [LEAK], [], []),
     ],
 )  # fmt: skip
 def test_a_recommendation_is_right_false_or_does_not_count(

@@ -588,7 +588,9 @@ def test_a_pool_that_closes_or_goes_ends_its_trial() -> None:
             knob(one, "timeout").closed = True
             one.core.rollback(identity)
         else:
-            one.core.step(one.pool.now + 1, WALL + one.pool.now + 1, TunerInputs(tunables={}))
+            for second in range(1, 65):
+                one.core.step(one.pool.now + second, WALL + one.pool.now + second, TunerInputs(tunables={}))
+            one.pool.now += 65
         one.run(3)
         assert trial_of(one, identity).stage is TrialStage.EXPIRED
 

@@ -126,5 +126,4 @@ async def test_the_workers_of_the_schedule_are_ready_before_it_begins(kind: type
         assert await until("09:03:00") == 6
         clock.step_wall(at("17:59:50") - clock.wall_ns() / 1e9)
         await until("18:04:00")
-        if mode == "recommend":  # in auto, the policy decides, and knows nothing without a call
-            assert pool.size == 2
+        assert pool.size == 2, "also in auto, where the policy knows nothing without a call"

@@ -436,3 +436,39 @@ async def test_a_service_of_an_older_version_is_said_to_be_one():
         for asked in (Client(http).tuning(), Client(http).recommendations(), Client(http).explain("tuning", "a")):
             with pytest.raises(ConnectError, match="older version"):
                 await asked
+
+
+class Counting:
+    """A policy that counts how often it is asked."""
+
+    asked = 0
+
+    def decide(self, observation: Observation) -> None:
+        type(self).asked += 1
+
+
+async def test_a_thousand_requests_at_once_are_done_together_and_ask_no_policy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Counting, "asked", 0)
+    steps = 0
+
+    async with entered(configured(policy=f"{__name__}:Counting")) as (_pool, monitor):
+        tuner, before = monitor.tuner, Counting.asked
+        step = tuner._step
+
+        async def counted(**how: bool) -> None:
+            nonlocal steps
+            steps += 1
+            await step(**how)
+
+        monkeypatch.setattr(tuner, "_step", counted)
+        for number in range(1001):
+            made = tuner.propose("text", "size", 3 + number % 2)
+            (tuner.approve if number % 3 else tuner.reject)(made)
+        await tuner.settled()
+        assert steps <= 2
+        assert Counting.asked == before
+        states = [one.state for one in tuner.history()]
+        assert states.count("validating") == 1
+        assert len(tuner.pending()) <= 1
+        await tuner.step()
+        assert Counting.asked == before + 1

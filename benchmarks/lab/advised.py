@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from benchmarks.lab.scenario import EVERYTHING, Label, Scenario
+from benchmarks.lab.scenario import EVERYTHING, Scenario
 from benchmarks.lab.simulator import Simulator, Watch
 from pool_monitor.advisor.core import AdvisorCore
 from pool_monitor.snapshot.advice import Pattern
@@ -69,16 +69,36 @@ def advised(scenario: Scenario, seed: int) -> Verdict:
 
 
 def judge(scenario: Scenario, seed: int, opened: Iterable[Subject]) -> Verdict:
-    """Compare with the labels. A label about ``*`` is met by any subject."""
+    """Compare with the labels. A label about ``*`` is met by any subject, and the whole is the same as all its parts:
+    a pool as each of its workers, and as each of its operations.
+    """
     expected = tuple(sorted({Subject(one.pattern, one.subject) for one in scenario.labels}))
-    found = sorted({one for one in opened if not _meets(one, scenario.also_true) or _meets(one, scenario.labels)})
-    missed = [one for one in expected if not any(_matches(other, one) for other in found)]
-    false = [one for one in found if not _meets(one, scenario.labels)]
+    right = _spread({Subject(one.pattern, one.subject) for one in scenario.labels}, scenario)
+    also = _spread({Subject(one.pattern, one.subject) for one in scenario.also_true}, scenario)
+    found = sorted({one for one in opened if not _meets(one, also) or _meets(one, right)})
+    false = [one for one in found if not _meets(one, right)]
+    said = _spread(set(found) - set(false), scenario)
+    missed = [one for one in expected if not any(_matches(other, one) for other in said)]
     return Verdict(scenario.name, seed, expected, tuple(found), tuple(missed), tuple(false))
 
 
-def _meets(found: Subject, labels: Iterable[Label]) -> bool:
-    return any(_matches(found, Subject(one.pattern, one.subject)) for one in labels)
+def _spread(subjects: set[Subject], scenario: Scenario) -> set[Subject]:
+    """Return *subjects*, with the parts of each whole, and the whole where all its parts are there."""
+    whole = f"pool {scenario.pool}"
+    workers = [f"worker {scenario.pool}-{slot}" for slot in range(scenario.n0)]
+    kinds = [workers, [f"operation {one.name}" for one in scenario.mixed]]
+    spread = set(subjects)
+    for pattern, subject in subjects:
+        for parts in kinds:
+            if subject == whole:
+                spread |= {Subject(pattern, part) for part in parts}
+            elif subject in parts and all(Subject(pattern, part) in subjects for part in parts):
+                spread.add(Subject(pattern, whole))
+    return spread
+
+
+def _meets(found: Subject, labels: Iterable[Subject]) -> bool:
+    return any(_matches(found, label) for label in labels)
 
 
 def _matches(found: Subject, label: Subject) -> bool:

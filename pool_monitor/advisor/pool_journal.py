@@ -121,8 +121,10 @@ class PoolJournal:
         self.configured_target = wait_target
         self.service_mean: float | None = None
         self.starts: deque[float] = deque(maxlen=STARTS)
-        self.arrived = self.refused = 0
-        """Calls that have arrived and that were refused, as the gauges tell, since the journal began."""
+        self.arrived = self.refused = self.completed = 0
+        """Calls that have arrived, that were refused, and that have ended in any way, as the gauges tell, since the
+        journal began. Events may be filtered; gauges are not.
+        """
         self._weighed = 0
         self._gauges: _Gauges | None = None
         self._open_incidents: dict[tuple[int, int, int], Incident] = {}
@@ -302,6 +304,7 @@ class PoolJournal:
         self._gauges = gauges
         self.arrived += arrived
         self.refused += refused
+        self.completed += gauges.completed - before.completed
         ready = view.busy + view.idle
         self.buckets.add(
             now, arrivals=arrived, size=view.size, ready=ready, busy=view.busy, waiting=view.waiting, ticks=1

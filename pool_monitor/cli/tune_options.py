@@ -16,7 +16,6 @@ from pool_monitor.view.text import clean, one_line
 
 ID_ARGUMENT = click.argument("name", metavar="ID")
 REASON_OPTION = click.option("--reason", default="", help="Why, in words.")
-NO_TUNER = "the tuner is off"
 
 
 def trials_of(report: TuningReport) -> dict[str, TrialView]:

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -86,10 +86,12 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
             if kind is PoolConfig and name in _OF_POOL:
                 hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
             raise ConfigError(f"{place} has no field {name!r}; {hint}")
-    inner = {name: found for name, hint in hints(kind).items() if (found := _struct_in(hint)) is not None}
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.encode_name not in table:
+            raise ConfigError(f"{place} lacks {field.encode_name!r}, which it needs")
+    known = hints(kind)
     values = {
-        fields[name]: _inner(path, f"{where}.{name}", inner[fields[name]], value) if fields[name] in inner else value
-        for name, value in table.items()
+        fields[name]: _inner(path, f"{where}.{name}", known[fields[name]], value) for name, value in table.items()
     }
     problem = problem_with(kind, values, TOML)
     if problem:
@@ -102,9 +104,12 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
         raise ConfigError(f"{place} {str(error).removeprefix(f'{kind.__name__}: ')}") from None
 
 
-def _inner(path: str | Path, where: str, kind: type[Struct], value: Any) -> Any:
+def _inner(path: str | Path, where: str, hint: Any, value: Any) -> Any:
     """Return a table within a table, or an array of tables, as what they are of; any other *value* as it is."""
-    if isinstance(value, dict):
+    kind = _struct_in(hint)
+    if kind is None:
+        return value
+    if isinstance(value, dict) and get_origin(hint) is not tuple:
         return _from_table(path, where, kind, value)
     if isinstance(value, list):
         return [

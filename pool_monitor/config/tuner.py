@@ -14,6 +14,14 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="a time of day, such as '08:55'")]
 
+_Policy = Annotated[
+    str,
+    Meta(
+        pattern=r"^(conservative|balanced|aggressive|[^:\s]+:[^:\s]+)$",
+        description="'conservative', 'balanced', 'aggressive', or 'module:Policy' for one of your own",
+    ),
+]
+
 
 class ScheduleEntry(
     Validated, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}
@@ -25,7 +33,7 @@ class ScheduleEntry(
     start: _Clock
     """``from``: when it begins. The workers are ready then, not started then."""
     end: _Clock
-    """``to``: when it ends. Earlier than *from*: on the next day."""
+    """``to``: when it ends. Not after *from*: on the next day."""
     min_size: Annotated[int, Meta(ge=1)]
     """The lowest size."""
     pool: str | None = None
@@ -62,7 +70,7 @@ class TunerConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mode: Literal["off", "recommend", "auto"] = "recommend"
     """``off``: nothing is proposed. ``recommend``: changes are proposed, and made when a person approves. ``auto``:
     they are made, validated, and rolled back if they do not help."""
-    policy: Annotated[str, Meta(min_length=1)] = "balanced"
+    policy: _Policy = "balanced"
     """How the size is chosen: ``conservative``, ``balanced``, ``aggressive``, or the ``module:Policy`` of your own."""
     interval: Annotated[float, Meta(ge=0.1, le=3600)] = 1.0
     """Time between two observations."""

@@ -55,6 +55,8 @@ def _problem(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
     """Return what is wrong with the innermost value that does not fit, such as one string of a sequence; else None."""
     kind, inner = get_origin(hint), get_args(hint)
     inside: list[str | None] = []
+    if kind is tuple and isinstance(value, list | tuple) and inner[-1] is not ... and len(value) != len(inner):
+        return f"{place}={wording.show(value):.80}: needs {wording.sequence} of {len(inner)} values"
     if kind is tuple and isinstance(value, list | tuple):
         inside = [_problem(f"{place}[{index}]", item, inner[0], wording) for index, item in enumerate(value)]
     elif kind is dict and isinstance(value, dict):
@@ -95,6 +97,8 @@ def _needs(value: Any, hint: Any, wording: Wording) -> str:
         return f"{wording.mapping} with strings as keys" + (" and values" if inner[1] is str else "")
     if hasattr(hint, "_fields"):
         return f"{wording.sequence} of {' and '.join(hint._fields)}"
+    if wording is TOML and isinstance(hint, type) and issubclass(hint, Struct):
+        return wording.mapping
     return wording.simple.get(hint) or f"a {hint.__name__}"
 
 

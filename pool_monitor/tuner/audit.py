@@ -60,6 +60,9 @@ class LoggedChange(Struct, kw_only=True):
     after: float
     origin: str
     why: str
+    actor: str = ""
+    failed: str = ""
+    """Why it could not be made; empty: it was."""
 
 
 class _Row(Struct, kw_only=True):

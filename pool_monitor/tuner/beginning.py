@@ -75,7 +75,7 @@ class Starter:
             return
         if reason := self._in_the_way(trial):
             if trial.reason != reason:
-                memory.book.note(trial, reason)
+                memory.book.note(trial, memory.wall, reason)
             return
         if not trial.approved:
             if memory.now - self._looked.get(trial.id, -LOOK_S) < LOOK_S:
@@ -85,7 +85,7 @@ class Starter:
                 if found.final:
                     memory.book.move(trial, "refuse", memory.wall, found.reason)
                 elif trial.reason != found.reason:
-                    memory.book.note(trial, found.reason)
+                    memory.book.note(trial, memory.wall, found.reason)
                 return
         self._runner.begin(trial, "approved" if trial.approved else "nothing speaks against it")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import get_args
@@ -16,7 +15,8 @@ from pool_monitor.tuner.audit import TUNING
 from pool_monitor.tuner.beginning import Starter
 from pool_monitor.tuner.explaining import explained
 from pool_monitor.tuner.freeze import JUMP_S
-from pool_monitor.tuner.intents import Intent, TunerInputs
+from pool_monitor.tuner.intents import Apply, Intent, TunerInputs
+from pool_monitor.tuner.kill_switch import is_killed
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.policy import Policy
@@ -26,19 +26,12 @@ from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.scaling import Scaler
 from pool_monitor.tuner.trial import Trial, TrialStage
 
-KILL_SWITCH = "POOL_MONITOR_TUNER"
-"""The environment variable that stops the tuner, with the value ``off``. It is looked at before every action."""
 GAP_S = 10.0
 """A pause between two steps that is longer ends the trials that run, since what happened meanwhile is not known."""
 SHOWN = 100
 """Trials in a `TuningView`, beside those that wait."""
 TEXT_MAX = 500
 """Characters of a reason that a person gives, at most."""
-
-
-def switched_off() -> bool:
-    """Whether the environment stops the tuner."""
-    return os.environ.get(KILL_SWITCH, "").strip().lower() == "off"
 
 
 class TunerCore:
@@ -57,7 +50,7 @@ class TunerCore:
         service: str = "",
         monitor: str = "",
         pace: Pace | None = None,
-        killed: Callable[[], bool] = switched_off,
+        killed: Callable[[], bool] = is_killed,
         new_id: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
         """*policies* makes the policy of a pool, by its name; *rows* is what was stored, by table and key."""
@@ -103,7 +96,9 @@ class TunerCore:
         return [self._view(trial) for trial in reversed(list(self._memory.book)) if not trial.waiting]
 
     def decisions(self) -> list[TrialView]:
-        """The latest changes without a trial, such as those of the policy, in no order. Their state is ``set``."""
+        """The latest changes without a trial, such as those of the policy, in no order. Their state is ``set``, or
+        ``rejected`` where it could not be made.
+        """
         return [
             TrialView(
                 id=f"{pool}/{one.knob}",
@@ -112,9 +107,10 @@ class TunerCore:
                 unit="count" if one.knob == "size" else "",
                 before=one.before,
                 after=one.after,
-                state="set",
+                state="rejected" if one.failed else "set",
                 origin=one.origin,
-                reason=one.why,
+                reason=f"it could not be set: {one.failed}; {one.why}" if one.failed else one.why,
+                actor=one.actor,
                 started_at=one.at,
                 changed_at=one.at,
             )
@@ -132,7 +128,7 @@ class TunerCore:
             raise UnknownName(f"no pool {pool!r:.80}; there are {', '.join(sorted(memory.inputs.tunables)) or 'none'}")
         tunable = memory.tunable(pool, knob)
         if tunable is None:
-            names = ", ".join(sorted(one.name for one in memory.inputs.tunables[pool])) or "none"
+            names = ", ".join(sorted(memory.settings_of(pool))) or "none"
             raise UnknownName(f"pool {pool} has no setting {knob!r:.80}; there are {names}")
         allowed = memory.allowed(tunable)
         if not math.isfinite(value) or not allowed.low <= value <= allowed.high:
@@ -167,7 +163,7 @@ class TunerCore:
         if self.mode == "off":
             raise ConfigError("the tuner is off: switch it on first")
         trial.approved = True
-        self._memory.book.note(trial, "approved; it begins soon", plain(author)[:TEXT_MAX])
+        self._memory.book.note(trial, self._memory.wall, "approved; it begins soon", plain(author)[:TEXT_MAX])
 
     def reject(self, name: str, author: str = "", reason: str = "") -> None:
         """End the trial *name* that waits. Raises UnknownName, and ConfigError if it does not wait."""
@@ -217,10 +213,11 @@ class TunerCore:
         memory.freezes.add("person", words, memory.now, memory.wall, duration, plain(author)[:TEXT_MAX])
         memory.save()
 
-    def thaw(self, author: str = "") -> None:  # noqa: ARG002
+    def thaw(self, author: str = "") -> None:
         """End every freeze. A mode that was taken back stays: set it."""
         self._memory.freezes.thaw()
         self._memory.save()
+        logger("tuner").info("the freezes were ended", author=plain(author)[:TEXT_MAX])
 
     def leave(self, reason: str) -> None:
         """Undo what is on trial, because nobody watches it from now on."""
@@ -272,7 +269,8 @@ class TunerCore:
             memory.freezes.hold(f"the figures cannot be trusted: {inputs.outage}", now, 2 * memory.config.interval)
         self._runner.step()
         self._starter.restore_kept()
-        self._scaler.step()
+        if inputs.measured:
+            self._scaler.step()
         self._proposer.step()
         self._starter.step()
         return self.take()
@@ -285,9 +283,17 @@ class TunerCore:
 
     def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
-        self._memory.was_set(pool, knob)
+        self._memory.was_set(pool, knob, value if trial is None else None)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)
+
+    def outdated(self, change: Apply) -> bool:
+        """Whether *change* must not be made any more: its trial was ended, or is undone, since it was wanted."""
+        found = None if change.trial is None else self._memory.book.get(change.trial)
+        if found is None:
+            return False
+        wanted = TrialStage.ROLLING_BACK if change.restores else TrialStage.APPLYING
+        return found.stage is not wanted
 
     def failed(self, pool: str, knob: str, trial: str | None, reason: str, *, gone: bool = False) -> None:
         """The driver could not set it. *gone*: the pool or the knob is no longer there, or the pool drains."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pool_monitor.errors import PoolClosed, PoolError
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError
 from pool_monitor.events import TUNING_TRANSITION
 from pool_monitor.log import plain
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.core import TunerCore
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
+from pool_monitor.tuner.rules import same
 
 Rows = Mapping[str, Mapping[str, bytes | None]]
 Commit = Callable[[Rows], Awaitable[bool]]
@@ -102,12 +104,16 @@ def _apply(core: TunerCore, intent: Apply, tunables: Mapping[str, Sequence[Tunab
     if core.mode == "off" and not intent.restores:
         core.failed(pool, knob, intent.trial, "the tuner was switched off")
         return
+    if core.outdated(intent):
+        return  # it was ended while the row was written: what restores the value follows
     found = next((one for one in tunables.get(pool, ()) if one.name == knob), None)
     if found is None:
-        core.failed(pool, knob, intent.trial, f"pool {pool} has no setting {knob} any more", gone=True)
+        # A value is restored as soon as the pool can be asked again; nothing else has to be done then.
+        reason = f"pool {pool} has no setting {knob} any more"
+        core.failed(pool, knob, intent.trial, reason, gone=not intent.restores)
         return
     try:
-        found.set(intent.value)
+        value = _set(found, intent.value)
     except PoolClosed:
         core.failed(pool, knob, intent.trial, f"pool {pool} is closing", gone=True)
     except PoolError as error:
@@ -115,4 +121,21 @@ def _apply(core: TunerCore, intent: Apply, tunables: Mapping[str, Sequence[Tunab
     except Exception as error:  # noqa: BLE001 (a tunable may be of another package)
         core.failed(pool, knob, intent.trial, plain(f"{type(error).__name__}: {error}")[:TEXT_MAX])
     else:
-        core.applied(pool, knob, found.value, intent.trial)
+        core.applied(pool, knob, value, intent.trial)
+
+
+def _set(tunable: Tunable, wanted: float) -> float:
+    """Set *tunable*, and return the value that it has then. Raises ConfigError for one outside the range of now, and
+    where the tunable keeps its value: it may be of another package.
+    """
+    if not tunable.low <= wanted <= tunable.high:
+        raise ConfigError(f"{wanted:g} is outside the range, which is {tunable.low:g} to {tunable.high:g} now")
+    before = float(tunable.value)
+    tunable.set(wanted)
+    try:
+        value = float(tunable.value)
+    except Exception:  # noqa: BLE001 (it was set; the next look says whether it can be read)
+        return wanted
+    if same(value, before) and not same(wanted, before, tunable.step):
+        raise ConfigError(f"the pool has kept {before:g}")
+    return value if math.isfinite(value) else wanted

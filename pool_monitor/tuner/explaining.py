@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pool_monitor.tuner.trial import Trial
+from pool_monitor.tuner.trial import Trial, TrialStep
 
 
 def explained(trial: Trial, now: float, wall: float) -> str:
@@ -15,8 +15,6 @@ def explained(trial: Trial, now: float, wall: float) -> str:
         f"proposed {_when(trial.started_at)} by {trial.origin}: {trial.why}",
         f"{trial.stage.value} since {_when(trial.changed_at)}: {trial.reason}",
     ]
-    if trial.actor:
-        lines.append(f"by {trial.actor}")
     if trial.due is not None:
         lines.append(f"the next look is in {max(0.0, trial.due - now):.0f} s, {_when(wall + trial.due - now)}")
     if trial.pinned is not None:
@@ -34,7 +32,17 @@ def explained(trial: Trial, now: float, wall: float) -> str:
     if trial.false_rollback:
         lines.append("restoring the old value has not helped: the change was not the cause")
     lines += [f"  {name}: {value:.4g}" for name, value in trial.figures.items()]
+    if trial.steps:
+        lines.append("what has happened:")
+        lines += [_step(step) for step in trial.steps]
+    elif trial.actor:  # of an older version
+        lines.append(f"by {trial.actor}")
     return "\n".join(lines)
+
+
+def _step(step: TrialStep) -> str:
+    what = "note" if step.note else step.stage.value
+    return f"  {_when(step.at)} {what}{f' by {step.actor}' if step.actor else ''}: {step.reason}"
 
 
 def _when(at: float) -> str:

@@ -12,11 +12,6 @@ from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.observation import Observation
 
 
-def no_history(pool: str) -> PoolHistory | None:  # noqa: ARG001
-    """Nothing is known of any pool."""
-    return None
-
-
 class TunerInputs(NamedTuple):
     """What is known at one step."""
 
@@ -24,8 +19,12 @@ class TunerInputs(NamedTuple):
     """By pool. The core reads them and sets none."""
     observations: Mapping[str, Observation] = {}
     """By pool: what has happened since the step before. A pool that is not here was not measured."""
-    history: Callable[[str], PoolHistory | None] = no_history
-    """Makes the history of a pool. It is called only while something is judged, and at most every 5 s for a pool."""
+    measured: bool = True
+    """False: nothing was measured since the step before, and *observations* are those of that step."""
+    history: Callable[[str], PoolHistory | None] = lambda _pool: None
+    """Makes the history of a pool; None: there is none. It is called only while something is judged, and at most every
+    5 s for a pool.
+    """
     recommendations: Sequence[Recommendation] = ()
     alerts: Sequence[AlertView] = ()
     outage: str | None = None

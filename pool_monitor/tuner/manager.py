@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,9 +14,12 @@ from pool_monitor import telemetry
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import TUNING_TRANSITION
+from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
+from pool_monitor.tuner.rules import range_of
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.journal import Journal
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from pool_monitor.tuner.observation import Observation
     from pool_monitor.tuner.observer import Observer
 
-KILL_SWITCH = "POOL_MONITOR_TUNER"
-"""The environment variable that switches the tuner off with the value ``off``, whatever its mode."""
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
 _VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
@@ -57,6 +57,10 @@ class Tuner:
         self._observers: dict[str, Observer] = {}
         self._turn = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._asked = False
+        """Whether a person has asked for something that is not done yet."""
+        self._observations: dict[str, Observation] = {}
+        """The latest, by pool."""
         self._verdicts: dict[str, int] = {}
         self._handler = f"pool_monitor tuner {context.monitor}"
 
@@ -191,7 +195,10 @@ class Tuner:
         async with self._turn:
             await self._step()
 
-    async def _step(self) -> None:
+    async def _step(self, *, measured: bool = True) -> None:
+        """*measured* False: out of turn, because a person has asked for something. Then no policy is asked: it is
+        called once per interval.
+        """
         from pool_monitor.tuner.intents import TunerInputs
 
         driver, journal, context = self._driver, self._journal, self._context
@@ -199,10 +206,12 @@ class Tuner:
             return
         began = time.thread_time()
         tunables = context.tunables()
-        views = context.advisor().take_gauges()
+        if measured:
+            self._observations = self._observed(context.advisor().take_gauges(), tunables)
         inputs = TunerInputs(
             tunables=tunables,
-            observations=self._observed(views, tunables),
+            observations=self._observations,
+            measured=measured,
             history=lambda pool: journal.history(pool, tunables.get(pool, ())) if pool in journal.pools else None,
             recommendations=context.advisor().recommendations(),
             alerts=context.alerts().shown() if self._config.alerts.enabled else (),
@@ -220,30 +229,32 @@ class Tuner:
             view = views.get(name)
             size = next((one for one in tunables.get(name, ()) if one.name == "size"), None)
             if view is not None and size is not None:
-                low, high = self._range(size)
+                low, high = range_of(size, self._config.tuner.knobs)
                 found[name] = observer.observe(
-                    view, low=low, high=high, wait_target=self._config.tuner.wait_target, cold_start=size.effect_delay
+                    view,
+                    low=round(low),
+                    high=round(high),
+                    wait_target=self._config.tuner.wait_target,
+                    cold_start=size.effect_delay,
                 )
         return found
 
-    def _range(self, size: Tunable) -> tuple[int, int]:
-        """The sizes that a policy may choose: what the configuration allows within what the pool allows."""
-        low, high = self._config.tuner.knobs.get("size", (size.low, size.high))
-        allowed = max(low, size.low), min(high, size.high)
-        if allowed[0] > allowed[1]:  # they do not meet: the pool's own word holds
-            allowed = size.low, size.high
-        return round(allowed[0]), round(allowed[1])
-
     def _settle_soon(self) -> None:
-        if self._driver is not None:
+        if self._driver is None:
+            return
+        self._asked = True
+        if self._settling is None or self._settling.done():
             self._settling = asyncio.get_running_loop().create_task(self._settle(), name="pool_monitor tuner asked")
             self._settling.add_done_callback(retrieve_error)
 
     async def _settle(self) -> None:
-        async with self._turn:
-            if self._driver is not None:
-                await self._driver.settle()
-            await self._step()  # what was asked for takes effect with a step
+        """Store and do what was asked for. What is asked for meanwhile is done together, however much it is."""
+        while self._asked and self._driver is not None:
+            self._asked = False
+            async with self._turn:
+                if self._driver is not None:
+                    await self._driver.settle()
+                await self._step(measured=False)  # what was asked for takes effect with a step
 
     async def settled(self) -> None:
         """Wait until everything that was asked for is stored and applied."""
@@ -275,6 +286,7 @@ class Tuner:
             await thread.close()
         from pool_monitor.tuner.core import TunerCore
         from pool_monitor.tuner.driver import TunerDriver
+        from pool_monitor.tuner.mismatch import mismatches
         from pool_monitor.tuner.observer import Observer
 
         context = self._context
@@ -296,6 +308,8 @@ class Tuner:
         self._observers = {name: Observer(self._journal, name) for name in self._journal.pools}
         self._keeper, self._core = keeper, core
         self._driver = TunerDriver(core, self._commit, context.tunables)
+        for text in mismatches(self._config.tuner, self._journal.pools, context.tunables()):
+            logger("tuner").warning(plain(text))
 
     async def close(self) -> None:
         """End. What is on trial is undone: nobody watches it from now on."""
@@ -325,11 +339,6 @@ class Tuner:
         return 0 if self._core is None else self._core.held_bytes
 
 
-def is_killed() -> bool:
-    """Whether the environment variable switches the tuner off. It is looked at before every action."""
-    return os.environ.get(KILL_SWITCH, "").strip().lower() == "off"
-
-
 def _seconds(value: str | float) -> float:
     """Return a duration that somebody gave, in seconds. Raises ConfigError."""
     try:
@@ -344,6 +353,7 @@ def _load(policy: str) -> None:
     import pool_monitor.storage.shared_state
     import pool_monitor.tuner.core
     import pool_monitor.tuner.driver
+    import pool_monitor.tuner.mismatch
     import pool_monitor.tuner.observer  # noqa: F401
     from pool_monitor.tuner.sizing import make_policy
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from math import inf, isfinite
 
 from pool_monitor.config.tuner import TunerConfig
-from pool_monitor.log import logger
+from pool_monitor.log import logger, plain
 from pool_monitor.snapshot.tuning import TunerMode
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.audit import (
@@ -25,11 +25,16 @@ from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInpu
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.rules import KnobRange, range_of
 from pool_monitor.tuner.trials import TrialBook
+from pool_monitor.tuner.tunable_reading import read
 
 CHANGES_MAX = 50
 """Changes without a trial that are kept in the row of a pool."""
+TEXT_MAX = 300
+"""Characters of the reason why a change could not be made, at most."""
 AGAIN_S = 5.0
 """Time until a value that could not be set is tried again."""
+GONE_S = 60.0
+"""A setting that was not seen for so long is gone. Before, its pool could not be asked, and may answer again."""
 ALONE = "set"
 """The state that an event of a decision without a trial has."""
 
@@ -67,8 +72,12 @@ class TunerMemory:
         self.inputs = TunerInputs(tunables={})
         self.pinned: dict[tuple[str, str], float] = {}
         """By pool and setting: the value with which the pool began, which is what the operator wrote."""
+        self._seen_at: dict[tuple[str, str], float] = {}
+        """When each setting of `pinned` was seen last, monotonic."""
         self.killed = False
         self._refused: dict[tuple[str, str], float] = {}
+        self._asked: dict[tuple[str, str], LoggedChange] = {}
+        """By pool and setting: the change without a trial that is under way."""
         self.gap: str | None = None
         """Why what runs now cannot be judged any more, such as a long time without figures; None: it can."""
         self._changes: dict[str, deque[LoggedChange]] = {
@@ -85,9 +94,18 @@ class TunerMemory:
         self.out.append(StoreRows({TUNING: {SETTINGS: encoded(self.settings)}}))
 
     def tunable(self, pool: str, knob: str) -> Tunable | None:
-        """The setting *knob* of *pool*; None: it is not there, its value is no number, or its name cannot be shown."""
-        found = next((one for one in self.inputs.tunables.get(pool, ()) if one.name == knob), None)
-        return found if found is not None and isfinite(found.value) and knob.isprintable() else None
+        """The setting *knob* of *pool* as it is now, to read; None: it is not there, cannot be read, its value is no
+        number, or its name cannot be shown.
+        """
+        for one in self.inputs.tunables.get(pool, ()):
+            found = read(one)
+            if found is not None and found.name == knob:
+                return found if isfinite(found.value) and knob.isprintable() else None
+        return None
+
+    def settings_of(self, pool: str) -> list[str]:
+        """The names of the settings of *pool* that can be read."""
+        return [found.name for one in self.inputs.tunables.get(pool, ()) if (found := read(one)) is not None]
 
     def allowed(self, tunable: Tunable) -> KnobRange:
         """The values that *tunable* may have by its pool and the configuration."""
@@ -98,15 +116,27 @@ class TunerMemory:
         return [(pool, one) for pool, kept in self._changes.items() for one in kept]
 
     def pin(self) -> None:
-        """Note the values of settings that are new, and forget those of pools that are gone."""
-        present = {pool: {one.name: one for one in knobs} for pool, knobs in self.inputs.tunables.items()}
-        self.pinned = {key: value for key, value in self.pinned.items() if key[1] in present.get(key[0], ())}
+        """Note the values of settings that are new, and forget those that are gone."""
+        for pool, knobs in self.inputs.tunables.items():
+            for one in knobs:
+                found = read(one)
+                if found is not None and isfinite(found.value):
+                    self._seen_at[pool, found.name] = self.now
+                    self.pinned.setdefault((pool, found.name), found.value)
+        self._seen_at = {key: at for key, at in self._seen_at.items() if self.now - at <= GONE_S}
+        self.pinned = {key: value for key, value in self.pinned.items() if key in self._seen_at}
         self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}
-        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in present}
-        for pool, knobs in present.items():
-            for name, tunable in knobs.items():
-                if isfinite(tunable.value):
-                    self.pinned.setdefault((pool, name), tunable.value)
+        self._asked = {key: change for key, change in self._asked.items() if key in self.pinned}
+        pools = self.pools()
+        self._changes = {pool: kept for pool, kept in self._changes.items() if pool in pools}
+
+    def pools(self) -> set[str]:
+        """The pools that are there, also those that could not be asked for a moment."""
+        return {pool for pool, _ in self._seen_at} | set(self.inputs.tunables)
+
+    def gone(self, pool: str, knob: str) -> bool:
+        """Whether a setting is not there any more. False also while its pool could not be asked for a moment."""
+        return (pool, knob) not in self._seen_at
 
     def set(
         self,
@@ -124,28 +154,37 @@ class TunerMemory:
         if self.now < self._refused.get((pool, tunable.name), -inf):
             return
         before = tunable.value
-        kept = self._changes.setdefault(pool, deque(maxlen=CHANGES_MAX))
-        kept.append(
-            LoggedChange(at=self.wall, knob=tunable.name, before=before, after=value, origin=origin, why=reason)
+        change = LoggedChange(
+            at=self.wall, knob=tunable.name, before=before, after=value, origin=origin, why=reason, actor=actor
         )
-        self.out.append(StoreRows({TUNING: {f"changes:{pool}": encoded_changes(kept)}}))
+        self._changes.setdefault(pool, deque(maxlen=CHANGES_MAX)).append(change)
+        self._asked[pool, tunable.name] = change
+        self._store_changes(pool)
         self.out.append(Apply(pool, tunable.name, value, None, grows, restores))
-        measurements = {"system_time": int(self.wall * 1e9), "value_before": before, "value_after": value}
-        about = {"id": f"{pool}/{tunable.name}", "pool": pool, "knob": tunable.name, "from": "", "to": ALONE}
-        self.out.append(
-            Emit(measurements, {**self._about, **about, "origin": origin, "actor": actor, "reason": reason})
-        )
-        logger("tuner").info(
-            "a setting was changed", pool=pool, knob=tunable.name, before=before, after=value, why=reason
-        )
 
     def not_set(self, pool: str, knob: str, reason: str) -> None:
         """A value could not be set. It is logged once, until one can be set again."""
+        if (change := self._asked.pop((pool, knob), None)) is not None:
+            change.failed = plain(reason)[:TEXT_MAX]
+            self._store_changes(pool)
         if (pool, knob) not in self._refused:
             logger("tuner").warning("a setting could not be changed", pool=pool, knob=knob, reason=reason)
         if (pool, knob) in self.pinned:
             self._refused[pool, knob] = self.now + AGAIN_S
 
-    def was_set(self, pool: str, knob: str) -> None:
-        """A value was set."""
+    def was_set(self, pool: str, knob: str, value: float | None) -> None:
+        """A value was set. *value*: what it is now, after a change without a trial, which is told; None: by a trial."""
         self._refused.pop((pool, knob), None)
+        if value is None or (change := self._asked.pop((pool, knob), None)) is None:
+            return
+        measurements = {"system_time": int(self.wall * 1e9), "value_before": change.before, "value_after": value}
+        about = {"id": f"{pool}/{knob}", "pool": pool, "knob": knob, "from": "", "to": ALONE}
+        told = {"origin": change.origin, "actor": change.actor, "reason": change.why}
+        self.out.append(Emit(measurements, {**self._about, **about, **told}))
+        logger("tuner").info(
+            "a setting was changed", pool=pool, knob=knob, before=change.before, after=value, why=change.why
+        )
+
+    def _store_changes(self, pool: str) -> None:
+        if kept := self._changes.get(pool):
+            self.out.append(StoreRows({TUNING: {f"changes:{pool}": encoded_changes(kept)}}))

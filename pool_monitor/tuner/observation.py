@@ -60,6 +60,12 @@ class Observation(NamedTuple):
     """Bytes of a large worker (95th percentile); None: not known."""
     memory_free: int | None
     """Bytes that more workers may take; None: not known."""
+    failed: int = 0
+    """Calls of *ended* that have ended with an error."""
+    ended: int | None = None
+    """Calls that have ended on a worker in the interval, also those that *calls* lacks, such as those whose events are
+    filtered; None: not known.
+    """
 
     @property
     def utilization(self) -> float | None:

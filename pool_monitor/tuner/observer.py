@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import TIMEOUT, Floats, Ints
+from pool_monitor.advisor.history import ERROR, TIMEOUT, Calls
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observation import EndedCall, Observation
@@ -31,7 +32,7 @@ class Observer:
         self._journal, self._pool = journal, journal.pools[pool]
         self._at: float | None = None
         self._seen = self._pool.calls.total
-        self._arrived = self._refused = 0
+        self._arrived = self._refused = self._completed = 0
         self._cpu_fraction: float | None = None
         self._cpu_at = -math.inf
 
@@ -57,7 +58,9 @@ class Observer:
         self._seen = total
         interval = 0.0 if self._at is None else now - self._at
         arrivals, refused = pool.arrived - self._arrived, pool.refused - self._refused
-        self._at, self._arrived, self._refused = now, pool.arrived, pool.refused
+        completed = pool.completed - self._completed
+        self._at, self._arrived, self._refused, self._completed = now, pool.arrived, pool.refused, pool.completed
+        kept = _ended(columns, interval)
         measured = pool.cold_start
         target = pool.wait_target if wait_target is None else wait_target
         free = journal.host.memory_free if memory_free is None else memory_free
@@ -74,13 +77,15 @@ class Observer:
             waiting=view.waiting,
             arrivals=arrivals,
             refused=refused,
-            calls=_ended(columns.arrived, columns.started, columns.ended, columns.outcome, interval),
+            calls=_calls(columns, kept),
             wait_target=WAIT_TARGET_S if target is None or not target > 0 else target,
             cold_start=cold_start if measured is None else measured,
             cpus=journal.host.cpus,
             cpu_fraction=self._fraction(now),
             worker_memory=_large(pool.by_worker.memories()),
             memory_free=None if free is None else int(free),
+            failed=int(np.count_nonzero(columns.outcome[kept] == ERROR)) * pool.weights[1],
+            ended=max(len(kept), completed - refused),
         )
 
     def _fraction(self, now: float) -> float | None:
@@ -95,12 +100,15 @@ class Observer:
         return self._cpu_fraction
 
 
-def _ended(arrived: Floats, started: Floats, ended: Floats, outcome: Ints, interval: float) -> Sequence[EndedCall]:
-    """The calls that have ended on a worker, at most the latest `CALLS_MAX` for each second."""
-    kept = np.flatnonzero(~np.isnan(started) & (outcome <= TIMEOUT))
-    kept = kept[-max(int(CALLS_MAX * interval), CALLS_MAX) :]
-    columns = (arrived[kept].tolist(), started[kept].tolist(), ended[kept].tolist())
-    return list(map(EndedCall, *columns))
+def _ended(columns: Calls, interval: float) -> NDArray[np.intp]:
+    """Where the calls are that have ended on a worker, at most the latest `CALLS_MAX` for each second."""
+    kept = np.flatnonzero(~np.isnan(columns.started) & (columns.outcome <= TIMEOUT))
+    return kept[-max(int(CALLS_MAX * interval), CALLS_MAX) :]
+
+
+def _calls(columns: Calls, kept: NDArray[np.intp]) -> Sequence[EndedCall]:
+    times = (columns.arrived[kept].tolist(), columns.started[kept].tolist(), columns.ended[kept].tolist())
+    return list(map(EndedCall, *times))
 
 
 def _large(memories: list[float]) -> int | None:

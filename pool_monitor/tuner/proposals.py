@@ -109,7 +109,8 @@ class Proposer:
             elif trial.origin == "advice" and trial.cause not in open_now and not trial.approved:
                 self._end(trial, "its reason is gone")
             elif tunable is None:
-                if memory.now - (memory.began or 0.0) > memory.pace.settle:  # a pool may be entered later
+                # The pool may be entered later, or could not be asked for a moment.
+                if memory.now - (memory.began or 0.0) > memory.pace.settle and memory.gone(trial.pool, trial.knob):
                     self._end(trial, f"pool {trial.pool} has no setting {trial.knob} any more")
             elif not same(tunable.value, trial.before, tunable.step):
                 self._end(trial, f"the value is {tunable.value:g} by now")

@@ -153,9 +153,10 @@ class TrialRunner:
             self._verifying(trial, course, tunable)
 
     def _missing(self, trial: Trial, course: _Course) -> None:
-        """The setting is not there: after a start, the pool may be entered later."""
+        """The setting is not there. Its pool may answer again, and after a start, it may be entered later."""
         memory = self._memory
-        if not course.resumed or memory.now - (memory.began or 0.0) > memory.pace.settle:
+        waits = course.resumed and memory.now - (memory.began or 0.0) <= memory.pace.settle
+        if not waits and memory.gone(trial.pool, trial.knob):
             self._end(trial, "leave", f"pool {trial.pool} has no setting {trial.knob} any more")
 
     def _resume(self, trial: Trial, course: _Course, tunable: Tunable) -> None:

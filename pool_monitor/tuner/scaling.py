@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import ceil, floor, isfinite
 
 from pool_monitor.errors import ConfigError
@@ -11,6 +11,7 @@ from pool_monitor.log import logger, plain
 from pool_monitor.snapshot.tuning import SizingView
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.audit import TUNING
+from pool_monitor.tuner.failing import FailureWatch
 from pool_monitor.tuner.freeze import firing
 from pool_monitor.tuner.intents import StoreRows
 from pool_monitor.tuner.memory import TunerMemory
@@ -41,27 +42,31 @@ class _Pool:
         "differs_since",
         "direction",
         "error",
+        "failing",
         "failures",
         "raised",
         "saved_at",
         "sizer",
         "slow",
-        "supervisor",
         "view",
+        "watch",
     )
 
     def __init__(self) -> None:
         self.sizer: Sizer | None = None
         self.error = ""
         """Why there is no sizer."""
-        self.supervisor: PolicyWatch | None = None
+        self.watch: PolicyWatch | None = None
         """Of a policy that is not ours."""
+        self.failing = FailureWatch()
         self.failures = 0
+        """Of the policy, in a row."""
         self.slow = False
         self.differs_since: float | None = None
         self.direction = 0
         self.raised: tuple[int, int] | None = None
-        """In recommend: the size before the schedule has raised it, and the one it was raised to."""
+        """The size before the schedule or the season has raised it, and the one it was raised to; None: neither has, or
+        the policy has chosen a size since."""
         self.saved_at = 0.0
         self.view: SizingView | None = None
 
@@ -86,10 +91,9 @@ class Scaler:
     def step(self) -> None:
         """Look at each pool that was measured."""
         memory = self._memory
+        self._keep(set() if memory.mode == "off" else memory.pools())
         if memory.mode == "off":
-            self._pools.clear()
             return
-        self._pools = {pool: known for pool, known in self._pools.items() if pool in memory.inputs.tunables}
         for pool, observation in memory.inputs.observations.items():
             tunable = memory.tunable(pool, "size")
             if tunable is None or (pool not in self._pools and len(self._pools) >= POOLS_MAX):
@@ -104,6 +108,13 @@ class Scaler:
         """What is wanted, by pool."""
         return tuple(known.view for _, known in sorted(self._pools.items()) if known.view is not None)
 
+    def _keep(self, pools: Collection[str]) -> None:
+        """Forget the others, but for what their season has learned: they may come back."""
+        for pool in self._pools.keys() - set(pools):
+            known = self._pools.pop(pool)
+            if known.sizer is not None and (state := known.sizer.state()) and len(self._rows) < POOLS_MAX:
+                self._rows[f"season:{pool}"] = state
+
     # -- one pool ---------------------------------------------------------------------------------------------------
 
     def _make(self, pool: str, known: _Pool) -> None:
@@ -115,7 +126,7 @@ class Scaler:
             logger("tuner").warning("the size of a pool is not chosen", pool=pool, why=str(error))
             return
         if not isinstance(known.sizer.policy, SizePolicy):
-            known.supervisor = PolicyWatch(pool, self._memory, self._runner)
+            known.watch = PolicyWatch(pool, self._memory, self._runner)
         if state := self._rows.get(f"season:{pool}", b""):
             known.sizer.restore(state)
 
@@ -138,9 +149,16 @@ class Scaler:
         if isinstance(wanted, float) and isfinite(wanted):
             wanted = round(wanted)
         wanted = None if wanted is None else min(max(wanted, low), high)
-        if wanted is not None and auto and known.supervisor is not None:
-            wanted = known.supervisor.bounded(wanted)
+        if wanted is not None and auto and known.watch is not None:
+            wanted = known.watch.bounded(wanted)
         why = plain(sizing.why)[:TEXT_MAX]
+        known.failing.observe(
+            seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
+        )
+        failing = known.failing.why()
+        least = min(size, high, size if sizing.ceiling is None else max(sizing.ceiling, low))
+        if failing is not None and wanted is not None and wanted <= least:
+            wanted, why = least, f"{failing}; {why}"[:TEXT_MAX]
         known.view = SizingView(
             pool=pool,
             size=size,
@@ -153,11 +171,15 @@ class Scaler:
         )
         self._save(pool, known, sizer)
         if auto:
-            known.raised = known.differs_since = None
-            if known.supervisor is not None:
-                known.supervisor.step(low, high)
-            if wanted is not None and wanted != size:
+            known.differs_since = None
+            if known.watch is not None:
+                known.watch.step(low, high)
+            if wanted is None:
+                self._lower(pool, known, tunable, sizing.floor, low, high)
+            elif wanted != size:
                 self._follow(pool, known, tunable, seen, wanted, sizing.origin, why)
+            if wanted is not None and sizing.origin == "policy":
+                known.raised = None
         else:
             self._follow_schedule(pool, known, tunable, sizing, low, high)
             self._propose(pool, known, sizer, tunable, wanted, why)
@@ -210,8 +232,10 @@ class Scaler:
             if (one.pool, one.knob) == (pool, "size"):
                 memory.book.move(one, "lapse", memory.wall, f"the size is {wanted} by now")
         memory.set(pool, tunable, wanted, origin, why, grows=wanted > size)
-        if known.supervisor is not None and origin == "policy":
-            known.supervisor.changed(size, wanted)
+        if origin != "policy" and (wanted > size or known.raised is not None):
+            known.raised = (known.raised[0] if known.raised is not None else size, wanted)
+        if known.watch is not None and origin == "policy":
+            known.watch.changed(size, wanted)
 
     def _only_up(self, pool: str) -> bool:
         memory = self._memory
@@ -221,21 +245,29 @@ class Scaler:
     # -- recommend --------------------------------------------------------------------------------------------------
 
     def _follow_schedule(self, pool: str, known: _Pool, tunable: Tunable, sizing: Sizing, low: int, high: int) -> None:
-        """The schedule is the operator's own word. When it ends, the size from before it comes back."""
+        """The schedule is the operator's own word."""
         memory, size = self._memory, round(tunable.value)
         lowest = None if sizing.floor is None else min(max(sizing.floor, low), high)
         if lowest is not None and lowest > size:
             before = known.raised[0] if known.raised is not None else size
             known.raised = (before, lowest)
             memory.set(pool, tunable, lowest, "schedule", f"the schedule asks for {lowest}", grows=True)
-        elif known.raised is not None:
-            before, raised = known.raised
-            target = max(before, low, lowest or 0)
-            if size != raised:
-                known.raised = None  # somebody has set another size
-            elif target < raised and memory.book.running(pool) is None and not self._only_up(pool):
-                known.raised = (before, target) if lowest is not None and target > before else None
-                memory.set(pool, tunable, target, "schedule", "the schedule asks for no more")
+        else:
+            self._lower(pool, known, tunable, sizing.floor, low, high)
+
+    def _lower(self, pool: str, known: _Pool, tunable: Tunable, floor: int | None, low: int, high: int) -> None:
+        """When the schedule or the season asks for no more, and no policy chooses, the size from before comes back."""
+        if known.raised is None:
+            return
+        memory, size = self._memory, round(tunable.value)
+        before, raised = known.raised
+        lowest = None if floor is None else min(max(floor, low), high)
+        target = max(before, low, lowest or 0)
+        if size != raised:
+            known.raised = None  # somebody has set another size
+        elif target < raised and memory.book.running(pool) is None and not self._only_up(pool):
+            known.raised = (before, target) if lowest is not None and target > before else None
+            memory.set(pool, tunable, target, "schedule", "the schedule asks for no more")
 
     def _propose(self, pool: str, known: _Pool, sizer: Sizer, tunable: Tunable, wanted: int | None, why: str) -> None:
         memory, size = self._memory, round(tunable.value)

@@ -73,6 +73,25 @@ FINAL = frozenset({TrialStage.ROLLED_BACK, TrialStage.REJECTED, TrialStage.EXPIR
 """The states that nothing follows. `TrialStage.KEPT` is left only when a person rolls it back."""
 
 
+STEPS_MAX = 20
+"""Steps of a trial that are kept: all states that it was in, which are ten at most, and the latest notes."""
+STEP_TEXT_MAX = 300
+"""Characters of the reason of a step, at most."""
+
+
+class TrialStep(Struct, kw_only=True):
+    """What has happened to a trial: it has entered a state, or the reason for its state has changed."""
+
+    stage: TrialStage
+    at: float
+    """Wall-clock seconds."""
+    reason: str
+    actor: str = ""
+    """Who asked for it; empty: the tuner."""
+    note: bool = False
+    """Whether the state was the same before."""
+
+
 class Trial(Struct, kw_only=True):
     """One change of one tunable. Stored as a row; times are wall-clock seconds, but for those of `due`."""
 
@@ -108,6 +127,21 @@ class Trial(Struct, kw_only=True):
     changed_at: float
     due: float | None = None
     """Monotonic time at which the state ends by itself; None: it does not. It means nothing after a restart."""
+    steps: list[TrialStep] = field(default_factory=list)
+    """What has happened to it, the oldest first: `STEPS_MAX` at most."""
+
+    def stepped(self, at: float, actor: str = "", *, note: bool = False) -> None:
+        """Remember that its state, or the reason for it, is what it is now, because of *actor*.
+
+        Of too many steps, notes are forgotten: first those of the tuner, the oldest first.
+        """
+        step = TrialStep(stage=self.stage, at=at, reason=self.reason[:STEP_TEXT_MAX], actor=actor, note=note)
+        self.steps.append(step)
+        if len(self.steps) > STEPS_MAX:
+            there = self.steps[:-1]
+            gone = next((one for one in there if one.note and not one.actor), None)
+            gone = gone or next((one for one in there if one.note), self.steps[0])
+            self.steps = [one for one in self.steps if one is not gone]
 
     @property
     def running(self) -> bool:

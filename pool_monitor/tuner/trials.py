@@ -81,7 +81,7 @@ class TrialBook:
         for trial in self.waiting():
             if trial.approved:
                 trial.approved = False
-                self.note(trial, "it was approved before a restart: approve it again")
+                self.note(trial, trial.changed_at, "it was approved before a restart: approve it again")
 
     def add(
         self,
@@ -120,6 +120,7 @@ class TrialBook:
             changed_at=wall,
         )
         self._trials[identity] = self._open[identity] = trial
+        trial.stepped(wall)
         self._keep(trial, "", wall)
         self._forget()
         waiting = self.waiting()
@@ -134,15 +135,17 @@ class TrialBook:
         trial.changed_at, trial.reason, trial.due = wall, plain(reason)[:TEXT_MAX], None
         if actor:
             trial.actor = actor
+        trial.stepped(wall, actor)
         if trial.waiting or trial.running:
             self._open[trial.id] = trial
         else:
             self._open.pop(trial.id, None)
         self._keep(trial, before.value, wall)
 
-    def note(self, trial: Trial, reason: str, actor: str = "") -> None:
+    def note(self, trial: Trial, wall: float, reason: str, actor: str = "") -> None:
         """Change why *trial* is in its state. It is stored, and no event: the state is the same."""
         trial.reason, trial.actor = plain(reason)[:TEXT_MAX], actor or trial.actor
+        trial.stepped(wall, actor, note=True)
         self._out.append(StoreRows({TRIALS: {trial.id: encoded(trial)}}))
 
     def _keep(self, trial: Trial, before: str, wall: float) -> None:

@@ -149,6 +149,7 @@ class MiniPool:
             cpu_fraction=None,
             worker_memory=None,
             memory_free=None,
+            failed=sum(row[3] == ERROR for row in ended),
         )
 
     def history(self) -> PoolHistory:

@@ -23,8 +23,6 @@ FEWEST = 20
 RATIO = 0.02
 REVERSALS = 12.0
 """Turns of the size in an hour."""
-SHORT = 10.0
-"""A life of fewer cold starts than these is short; told as evidence."""
 STRETCHES = (3_600.0, 4 * 3_600.0, 9 * 3_600.0)
 """Seconds that are looked at: the shortest that has enough starts."""
 _STILL = 1 / 8  # of the starts, in the last quarter of the stretch

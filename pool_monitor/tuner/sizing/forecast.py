@@ -64,8 +64,17 @@ class ArrivalForecast:
         # The variance of an average of counts with weights that fall by the factor 1-w is rate * w / (2-w) for each
         # second; early on, the few observations that there are say it.
         spread = math.sqrt(max(slow, 1e-9) * max(weight / (2 - weight), 1 / max(self._slow.seconds, 1.0)))
-        rate = fast if abs(fast - slow) > SIGNIFICANT * spread else slow
+        rate = fast if abs(fast - slow) > SIGNIFICANT * spread else min(slow, max(fast, self._most()))
         return rate + max(0.0, self._slope()) * ahead
+
+    def _most(self) -> float:
+        """Return the highest rate that the rows allow, by three standard errors. Where few calls arrive, the slow
+        average is not told from the fast one, and may still hold a load that is over.
+        """
+        total = sum(row[2] for row in self._rows)
+        if total < SLOPE_SPAN_S / 2:
+            return math.inf
+        return (math.sqrt(sum(row[1] for row in self._rows)) + SIGNIFICANT / 2) ** 2 / total
 
     def _slope(self) -> float:
         """Return the growth of the rate in calls per second per second, 0 if it may be chance."""

@@ -18,7 +18,9 @@ GAP_S = 10.0
 CALLS_MOST = 1000
 """Calls of one observation that are looked at: those above are passed over evenly."""
 SAMPLED_RATE = 4000.0
-"""Above so many arrivals per second an observation may hold a share of the calls: how many ended is not known then."""
+"""Above so many arrivals per second an observation may hold a share of the calls. How many ended is not known then,
+unless the observation says it.
+"""
 AHEAD_S = 2.0
 """The rate is forecast for the cold start and so much longer."""
 _LEAST_TARGET_S = 1e-4
@@ -60,8 +62,9 @@ class SizePolicy:
         calls = [call for call in seen.calls[::step] if _is_call(call)]
         self._service.observe([ended - started for _, started, ended in calls])
         self._cohorts.observe(calls)
-        if seen.arrivals <= SAMPLED_RATE * interval:
-            self._under_way.observe(seen.now, interval, seen.busy, len(seen.calls))
+        ended = len(seen.calls) if seen.ended is None else max(seen.ended, len(seen.calls))
+        if seen.ended is not None or seen.arrivals <= SAMPLED_RATE * interval:
+            self._under_way.observe(seen.now, interval, seen.busy, ended)
         else:
             self._under_way.clear()
         self._forecast.observe(seen.now, interval, seen.arrivals)
