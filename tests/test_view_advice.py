@@ -240,9 +240,9 @@ def test_the_report_on_a_period_has_what_is_recommended_and_what_was_changed() -
     assert "advice and tuning" in shown
     assert "overloaded of pool text (score 71): 95% of the calls waited for up to 480ms" in shown
     assert "in that time: 3 changes of settings" in shown
-    assert "| text | size 6 > 4 | rolled back | policy | tuner | p95 wait rose to 310ms |" in markdown(found).replace(
-        "\\>", ">"
-    )
+    assert "| a0000003 | text | size 6 > 4 | rolled back | policy | p95 wait rose to 310ms |" in markdown(
+        found
+    ).replace("\\>", ">")
     assert "advice and tuning" not in period_text(period_report(), width=100, zone=UTC)
 
 

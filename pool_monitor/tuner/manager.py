@@ -143,7 +143,8 @@ class Tuner:
 
     def rollback(self, trial: str | None = None, *, everything: bool = False, author: str = "") -> list[str]:
         """Restore the value before a trial; None: of what is on trial, or else of the latest change that was kept.
-        *everything*: restore each setting to the value with which its pool began. Return the ids of the trials.
+        *everything*: restore each setting to the value with which its pool began; in ``auto`` all but the sizes, which
+        the policy chooses. Return the ids of the trials.
 
         Raises UnknownName where there is nothing to restore, and ConfigError for a trial that has changed nothing.
         """
