@@ -115,7 +115,7 @@ class Outlook(NamedTuple):
     p99: float
     over: float
     """The share of calls that wait longer than the target."""
-    utilization: float
+    utilisation: float
     """By the utilisation law. Above 1: the load is more than the size can do."""
     worker_hours: float
     """Of one day at this size."""

@@ -41,7 +41,7 @@ MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
 class Tuner:
-    """Changes the settings of the pools, one at a time, and keeps what has helped. It outlives the part that drives it.
+    """Changes the settings of the pools, one at a time, and undoes what does harm. It outlives the part that drives it.
 
     All methods must be called in the event loop of the monitor. None of them blocks: what they ask for is stored and
     applied afterwards, and `settled` waits for it. Nothing is loaded before `open`.
