@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
+HELD_S = 0.002
+"""Processor time after which others may work."""
 _VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
@@ -207,10 +209,14 @@ class Tuner:
         driver, journal, context, assessor = self._driver, self._journal, self._context, self._assessor
         if driver is None or journal is None or assessor is None:
             return
+        await context.advisor().count_calls()
         began = time.thread_time()
         tunables = context.tunables()
         if measured:
-            self._observations = self._observed(context.advisor().take_gauges(), tunables)
+            views = context.advisor().take_gauges()
+            context.spent(time.thread_time() - began)
+            self._observations = await self._observed(views, tunables)
+            began = time.thread_time()
         inputs = TunerInputs(
             tunables=tunables,
             observations=self._observations,
@@ -225,11 +231,16 @@ class Tuner:
         await driver.carry_out(todo)
         await assessor.work(tunables)
 
-    def _observed(
+    async def _observed(
         self, views: Mapping[str, PoolView], tunables: Mapping[str, Sequence[Tunable]]
     ) -> dict[str, Observation]:
-        found = {}
+        """Observe each pool. Others may work in between: there may be many pools."""
+        found, began = {}, time.thread_time()
         for name, observer in self._observers.items():
+            if (held := time.thread_time() - began) > HELD_S:
+                self._context.spent(held)
+                await asyncio.sleep(0)
+                began = time.thread_time()
             view = views.get(name)
             size = next((one for one in tunables.get(name, ()) if one.name == "size"), None)
             if view is not None and size is not None:
@@ -241,6 +252,7 @@ class Tuner:
                     wait_target=self._config.tuner.wait_target,
                     cold_start=effect_delay(size),
                 )
+        self._context.spent(time.thread_time() - began)
         return found
 
     def _settle_soon(self) -> None:
