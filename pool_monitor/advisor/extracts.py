@@ -1,7 +1,7 @@
 """What several patterns take out of a `PoolHistory`: the calls of a stretch of time, and rows of its buckets.
 
 Service times are compared by the time at which calls *started*: of the calls that ended after a change, the short ones
-are too many, since the long ones have not ended yet (tuning study, 2.1).
+are too many, since the long ones have not ended yet.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ BLOCK_S = 30.0
 FEWEST = 300
 """The fewest calls of which a replay is told."""
 MOST_WORKERS = 4096
-_MODEL_ERROR = 0.2  # of the logarithm of a percentile, where the size is another one than that seen: tuning study, 2.2
+_MODEL_ERROR = 0.2  # of the logarithm of a percentile, at another size than that seen
 _SLICE = 4096  # calls: a millisecond
 _GRAIN = 0.1  # of the mean service time: below it, differences of a wait do not matter
 
