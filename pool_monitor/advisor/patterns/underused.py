@@ -102,7 +102,7 @@ def _told(
             "size_needed": peak,
             "spare": float(SPARE),
             "idle_ratio_p10": idle,
-            "utilization": mean(history.spans.busy) / size,
+            "utilisation": mean(history.spans.busy) / size,
             "days": days,
             "worker_hours_saved": saved,
         },
