@@ -333,17 +333,16 @@ def test_no_observation_leads_outside_the_range(seen: list[Observation], preset:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(0, 150), min_size=5, max_size=40), st.integers(1, 100))
-def test_a_load_that_is_larger_in_every_second_never_needs_a_smaller_size(rates: list[int], more: int) -> None:
+@given(st.integers(0, 150), st.integers(1, 100), st.integers(5, 40))
+def test_a_steady_load_that_is_larger_never_needs_a_smaller_size(rate: int, more: int, seconds: int) -> None:
     needs = []
-    for extra in (0, more):
+    for arrivals in (rate, rate + more):
         policy = SizePolicy()
-        for second, rate in enumerate(rates, 1):
+        for second in range(1, seconds + 1):
             calls = [EndedCall(second - 1.0, second - 1.0, second - 0.9)] * 10
-            policy.decide(QUIET._replace(now=float(second), arrivals=2 * (rate + extra), busy=1, calls=calls))
+            policy.decide(QUIET._replace(now=float(second), arrivals=2 * arrivals, busy=1, calls=calls))
         needs.append(policy.needed or 0)
-    # the two forecasts may judge chance differently: one worker is within what both may mean
-    assert needs[1] >= needs[0] - 1
+    assert needs[1] >= needs[0]
 
 
 # -- what a configuration names ---------------------------------------------------------------------------------------

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pool_monitor.advisor.journal import Journal
+from pool_monitor.clock import ManualClock
 from pool_monitor.config.tuner import TunerConfig
+from pool_monitor.tuner.assessing import Assessor
 from pool_monitor.tuner.driver import TunerDriver
-from pool_monitor.tuner.intents import Apply, Emit
+from pool_monitor.tuner.intents import PENDING, Apply, Emit
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.trial import STEPS_MAX, Trial, TrialStage
-from tests.helpers.trial_rig import WALL, FakeTunable, MiniPool, Rig
+from tests.helpers.trial_rig import WALL, Effects, FakeTunable, MiniPool, Rig
 
 QUICK = Pace(warm_up=1, baseline=30, validation=6, validation_max=20, calls=5, verify=2, settle=3, pool_pause=2)
 
@@ -149,8 +153,91 @@ def test_a_setting_that_cannot_be_read_after_the_change_ends_its_trial_and_nothi
     one.do(one.core.step(one.pool.now + 1, WALL + one.pool.now + 1, one.inputs(one.pool.advance())))
     assert knob.seen == [3.0]
     one.pool.knobs.remove(knob)  # as the monitor leaves out what cannot be read
-    one.run(3)
+    one.run(120)
     assert one.core.history()[0].state == "expired"
+
+
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+
+class InThread:
+    """Judges as the service does: later, and not in the step of the core."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Callable[[], Any]] = {}
+        self.results: dict[str, Any] = {}
+        self.most = 0
+
+    def ask(self, key: str, judge: Callable[[], Any]) -> Any:
+        if key in self.results:
+            return self.results.pop(key)
+        self.asked[key] = judge
+        return PENDING
+
+    def work(self) -> None:
+        self.most = max(self.most, len(self.asked))
+        self.results = {key: judge() for key, judge in self.asked.items()}
+        self.asked.clear()
+
+
+class LaterRig(Rig):
+    thread: InThread
+
+    def inputs(self, observation: Any = None) -> Any:
+        if not hasattr(self, "thread"):
+            self.thread = InThread()
+        self.thread.work()
+        later = lambda key, _pool, judge: self.thread.ask(key, lambda: judge(self.pool.history()))  # noqa: E731
+        return super().inputs(observation)._replace(later=later)
+
+
+def harmed(slower: float, kind: type[Rig]) -> list[tuple[str, str, str]]:
+    def effects(settings: Any, _busy: int) -> Effects:
+        return Effects(slower=slower if settings["health_interval"] > 10 else 1.0)
+
+    knob = FakeTunable("health_interval", 10.0, 1.0, 60.0, 1.0, "s")
+    pool = MiniPool(3, rate=20, size=6, knobs=[knob], effects=effects)
+    pace = QUICK._replace(validation=60, validation_max=120, baseline=120)
+    one = kind(pool, pace=pace, config=TunerConfig(season=False))
+    one.run(150)
+    one.core.approve(one.core.propose("text", "health_interval", 15.0))
+    one.run(240)
+    if isinstance(one, LaterRig):
+        assert one.thread.most == 1
+    return one.events()
+
+
+@pytest.mark.parametrize("slower", [1.0, 3.0])
+def test_a_trial_that_is_judged_in_a_thread_ends_as_one_that_is_judged_at_once(slower: float) -> None:
+    at_once = harmed(slower, Rig)
+    assert at_once[-1][2] == ("kept" if slower == 1.0 else "rolled_back")
+    assert harmed(slower, LaterRig) == at_once
+
+
+async def test_the_assessor_judges_in_its_thread_and_hands_over_what_was_raised() -> None:
+    threads: list[int] = []
+
+    def judge(history: Any) -> str:
+        threads.append(threading.get_ident())
+        if history is None:
+            raise ValueError("nothing was measured")
+        return str(history.pool)
+
+    assessor = Assessor(Journal(["text"], ManualClock(), journal_id="assessed"), lambda _s: None)
+    try:
+        for pool in ("text", "gone"):
+            assert assessor.ask(pool, pool, judge) is PENDING
+        await assessor.work({})
+        assert assessor.ask("text", "text", judge) == "text"
+        with pytest.raises(ValueError, match="nothing was measured"):
+            assessor.ask("gone", "gone", judge)
+        assert threading.get_ident() not in threads
+        assert assessor.ask("text", "text", judge) is PENDING
+        await assessor.work({})
+        await assessor.work({})  # what nobody fetches is dropped
+        assert assessor.ask("text", "text", judge) is PENDING
+    finally:
+        await assessor.close()
 
 
 # -- disks ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.lab.faults import active_of
 from benchmarks.lab.scenario import EVERYTHING, BlockLoop, Leak, Neighbour, Rss, Throttle
-from benchmarks.lab.simulated_pool import BUSY, GONE, NS, SimulatedWorker
+from benchmarks.lab.simulated_pool import NS
+from benchmarks.lab.simulated_worker import BUSY, GONE, SimulatedWorker
 from benchmarks.lab.traffic import seeded
 from pool_monitor import events
 from pool_monitor.telemetry import FAILURES

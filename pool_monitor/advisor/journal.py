@@ -155,7 +155,7 @@ class Journal:
         now = self.now()
         settings = {tunable.name: tunable.value for tunable in tunables}
         size = next((tunable for tunable in tunables if tunable.name == "size"), None)
-        buckets = self._buckets(pool, now)
+        buckets = _buckets(pool, self.host, now)
         known = buckets.size[~np.isnan(buckets.size)]
         now_size = round(float(known[-1])) if len(known) else 1
         most = pool.calls.most
@@ -196,19 +196,6 @@ class Journal:
         """Keep the sizes that spans have needed, by the beginning of the span."""
         for at, size in needed.items():
             self.pools[name].note_needed(at, size)
-
-    def _buckets(self, pool: PoolJournal, now: float) -> Buckets:
-        numbers, columns = pool.columns(now)
-        of_host, figures = self.host.columns(now)
-        merged = dict(columns)
-        places = np.searchsorted(of_host, numbers)
-        there = places < len(of_host)
-        there[there] = of_host[places[there]] == numbers[there]
-        for name, values in figures.items():
-            merged[name] = np.full(len(numbers), np.nan)
-            merged[name][there] = values[places[there]]
-        merged["lag_samples"] = np.nan_to_num(merged["lag_samples"])
-        return Buckets(at=numbers.astype(np.float64) * pool.buckets.seconds, **merged)
 
     # -- handlers --------------------------------------------------------------------------------------------------
 
@@ -389,6 +376,20 @@ def _made(
 ) -> PoolHistory:
     calls = joined(chunks, calls_most)
     return PoolHistory(calls=calls, by_operation=by_operation(), by_worker=by_worker(), calls_most=calls_most, **known)
+
+
+def _buckets(pool: PoolJournal, host: HostJournal, now: float) -> Buckets:
+    numbers, columns = pool.columns(now)
+    of_host, figures = host.columns(now)
+    merged = dict(columns)
+    places = np.searchsorted(of_host, numbers)
+    there = places < len(of_host)
+    there[there] = of_host[places[there]] == numbers[there]
+    for name, values in figures.items():
+        merged[name] = np.full(len(numbers), np.nan)
+        merged[name][there] = values[places[there]]
+    merged["lag_samples"] = np.nan_to_num(merged["lag_samples"])
+    return Buckets(at=numbers.astype(np.float64) * pool.buckets.seconds, **merged)
 
 
 def _spans(pool: PoolJournal, now: float) -> Spans:

@@ -28,6 +28,8 @@ _LISTED = 10
 """Most ids that an error lists."""
 _FRESH_S = 0.5
 """Gauges that were taken this short a time ago are not taken again."""
+_HELD_S = 0.002
+"""Processor time after which others may work."""
 _LIMITS_TICKS = 30
 """The limits of the workers' memory are read with one tick of so many."""
 
@@ -240,6 +242,20 @@ class Advisor:
         """Take the gauges of the pools into the history, unless that has just been done. Called about once a second."""
         if self._journal is not None and self._journal.now() - self._ticked_at >= _FRESH_S:
             self.take_gauges()
+
+    async def count_calls(self) -> None:
+        """Count the calls that have ended, pool by pool, so that the event loop is not held while there are many."""
+        journal = self._journal
+        if journal is None or not self._watchers:
+            return
+        began = time.thread_time()
+        for pool in journal.pools.values():
+            pool.fold_when_due(journal.now())
+            if (held := time.thread_time() - began) > _HELD_S:
+                self._context.spent(held)
+                await asyncio.sleep(0)
+                began = time.thread_time()
+        self._context.spent(time.thread_time() - began)
 
     def take_gauges(self) -> dict[str, PoolView]:
         """Take the gauges of the pools into the history now, and return them, by pool."""

@@ -55,6 +55,7 @@ class AdvisorPart:
 
     async def _advise(self) -> None:
         while not self._leaving.is_set():
+            await self._advisor.count_calls()
             await self._advisor.advise_when_due()
             try:
                 async with asyncio.timeout(LOOK_S):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ def normal_tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
+@lru_cache(64)
 def normal_quantile(share: float) -> float:
     """Return the value that *share* of the standard normal distribution is below. To 1e-12, by halving."""
     low, high = -40.0, 40.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from pool_monitor.tuner.freeze import firing
+from pool_monitor.tuner.intents import Pending
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.precheck import Objection, objection
 from pool_monitor.tuner.rules import rule_of, same
@@ -82,7 +85,11 @@ class Starter:
             if memory.now - self._looked.get(trial.id, -LOOK_S) < LOOK_S:
                 return
             self._looked[trial.id] = memory.now
-            if found := self._objection(trial):
+            found = self._objection(trial)
+            if isinstance(found, Pending):
+                del self._looked[trial.id]  # with the next step
+                return
+            if found:
                 if found.final:
                     memory.book.move(trial, "refuse", memory.wall, found.reason)
                 elif trial.reason != found.reason:
@@ -105,7 +112,7 @@ class Starter:
             return f"it waits: the alert {name} fires"
         return None
 
-    def _objection(self, trial: Trial) -> Objection | None:
+    def _objection(self, trial: Trial) -> Objection | Pending | None:
         """What speaks against a trial that nobody has approved."""
         memory, pace = self._memory, self._memory.pace
         if memory.now - (memory.began or 0.0) < pace.settle:
@@ -115,4 +122,5 @@ class Starter:
             return Objection("it waits: there was a deployment", final=False)
         if memory.now - self._runner.ended(trial.pool) < pace.pool_pause:
             return Objection("it waits: a trial of the pool has just ended", final=False)
-        return objection(memory.inputs.history(trial.pool), trial, pace)
+        seen = copy(trial)
+        return memory.judged(f"begin {trial.id}", trial.pool, lambda history: objection(history, seen, pace))

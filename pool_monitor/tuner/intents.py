@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.snapshot.advice import Recommendation
 from pool_monitor.snapshot.alerts import AlertView
 from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.observation import Observation
+
+
+class Pending:
+    """The class of `PENDING`."""
+
+
+PENDING = Pending()
+"""Something is being judged: ask again with the next step."""
+T = TypeVar("T")
+HistoryJudge = Callable[[PoolHistory | None], T]
+"""Judges the history of a pool; None: nothing was measured. It may be called in a thread."""
 
 
 class TunerInputs(NamedTuple):
@@ -25,6 +36,9 @@ class TunerInputs(NamedTuple):
     """Makes the history of a pool; None: there is none. It is called only while something is judged, and at most every
     5 s for a pool.
     """
+    later: Callable[[str, str, HistoryJudge[Any]], Any] | None = None
+    """``later(key, pool, judge)`` judges the history of *pool* in a thread, and returns `PENDING` until it has. None:
+    it is judged at once, from *history*, as in the laboratory."""
     recommendations: Sequence[Recommendation] = ()
     alerts: Sequence[AlertView] = ()
     outage: str | None = None

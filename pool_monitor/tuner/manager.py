@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pool_monitor.snapshot import PoolView
     from pool_monitor.storage.state import Keeper
     from pool_monitor.tunable import Tunable
+    from pool_monitor.tuner.assessing import Assessor
     from pool_monitor.tuner.core import TunerCore
     from pool_monitor.tuner.driver import TunerDriver
     from pool_monitor.tuner.observation import Observation
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
+HELD_S = 0.002
+"""Processor time after which others may work."""
 _OVER: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
 class Tuner:
-    """Changes the settings of the pools, one at a time, and keeps what has helped. It outlives the part that drives it.
+    """Changes the settings of the pools, one at a time, and undoes what does harm. It outlives the part that drives it.
 
     All methods must be called in the event loop of the monitor. None of them blocks: what they ask for is stored and
     applied afterwards, and `settled` waits for it. Nothing is loaded before `open`.
@@ -55,6 +58,7 @@ class Tuner:
         self._driver: TunerDriver | None = None
         self._keeper: Keeper | None = None
         self._journal: Journal | None = None
+        self._assessor: Assessor | None = None
         self._observers: dict[str, Observer] = {}
         self._turn = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
@@ -203,18 +207,22 @@ class Tuner:
         """
         from pool_monitor.tuner.intents import TunerInputs
 
-        driver, journal, context = self._driver, self._journal, self._context
-        if driver is None or journal is None:
+        driver, journal, context, assessor = self._driver, self._journal, self._context, self._assessor
+        if driver is None or journal is None or assessor is None:
             return
+        await context.advisor().count_calls()
         began = time.thread_time()
         tunables = context.tunables()
         if measured:
-            self._observations = self._observed(context.advisor().take_gauges(), tunables)
+            views = context.advisor().take_gauges()
+            context.spent(time.thread_time() - began)
+            self._observations = await self._observed(views, tunables)
+            began = time.thread_time()
         inputs = TunerInputs(
             tunables=tunables,
             observations=self._observations,
             measured=measured,
-            history=lambda pool: journal.history(pool, tunables.get(pool, ())) if pool in journal.pools else None,
+            later=assessor.ask,
             recommendations=context.advisor().recommendations(),
             alerts=context.alerts().shown() if self._config.alerts.enabled else (),
             outage=context.outages().get("collector"),
@@ -222,12 +230,18 @@ class Tuner:
         todo = driver.core.step(journal.now(), journal.wall(), inputs)
         context.spent(time.thread_time() - began)
         await driver.carry_out(todo)
+        await assessor.work(tunables)
 
-    def _observed(
+    async def _observed(
         self, views: Mapping[str, PoolView], tunables: Mapping[str, Sequence[Tunable]]
     ) -> dict[str, Observation]:
-        found = {}
+        """Observe each pool. Others may work in between: there may be many pools."""
+        found, began = {}, time.thread_time()
         for name, observer in self._observers.items():
+            if (held := time.thread_time() - began) > HELD_S:
+                self._context.spent(held)
+                await asyncio.sleep(0)
+                began = time.thread_time()
             view = views.get(name)
             size = next((one for one in tunables.get(name, ()) if one.name == "size"), None)
             if view is not None and size is not None:
@@ -239,6 +253,7 @@ class Tuner:
                     wait_target=self._config.tuner.wait_target,
                     cold_start=effect_delay(size),
                 )
+        self._context.spent(time.thread_time() - began)
         return found
 
     def _settle_soon(self) -> None:
@@ -286,6 +301,7 @@ class Tuner:
             await thread.run(partial(_load, self._config.tuner.policy))
         finally:
             await thread.close()
+        from pool_monitor.tuner.assessing import Assessor
         from pool_monitor.tuner.core import TunerCore
         from pool_monitor.tuner.driver import TunerDriver
         from pool_monitor.tuner.mismatch import mismatches
@@ -310,6 +326,7 @@ class Tuner:
         self._observers = {name: Observer(self._journal, name) for name in self._journal.pools}
         self._keeper, self._core = keeper, core
         self._driver = TunerDriver(core, self._commit, context.tunables)
+        self._assessor = Assessor(self._journal, context.spent)
         for text in mismatches(self._config.tuner, self._journal.pools, context.tunables()):
             logger("tuner").warning(plain(text))
 
@@ -326,6 +343,9 @@ class Tuner:
                 await self._driver.settle()
         finally:
             self._driver = None
+            assessor, self._assessor = self._assessor, None
+            if assessor is not None:
+                await assessor.close()
             keeper, self._keeper = self._keeper, None
             if keeper is not None:
                 await keeper.close()
@@ -353,6 +373,7 @@ def _load(policy: str) -> None:
     """Load what is large, and the user's policy. Raises ConfigError for one that cannot be made."""
     import pool_monitor.advisor.journal
     import pool_monitor.storage.shared_state
+    import pool_monitor.tuner.assessing
     import pool_monitor.tuner.core
     import pool_monitor.tuner.driver
     import pool_monitor.tuner.mismatch

@@ -22,7 +22,7 @@ from pool_monitor.tuner.audit import (
 )
 from pool_monitor.tuner.contested import ContestedSettings
 from pool_monitor.tuner.freeze import FreezeBook
-from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
+from pool_monitor.tuner.intents import Apply, Emit, HistoryJudge, Intent, Pending, StoreRows, T, TunerInputs
 from pool_monitor.tuner.pace import Pace
 from pool_monitor.tuner.rules import KnobRange, range_of
 from pool_monitor.tuner.trials import TrialBook
@@ -112,6 +112,16 @@ class TunerMemory:
     def allowed(self, tunable: Tunable) -> KnobRange:
         """The values that *tunable* may have by its pool and the configuration."""
         return range_of(tunable, self.config.knobs)
+
+    def judged(self, key: str, pool: str, judge: HistoryJudge[T]) -> T | Pending:
+        """What *judge* finds of the history of *pool*; `PENDING`: ask again with the next step, by the same *key*.
+        Raises what *judge* raises.
+        """
+        later = self.inputs.later
+        if later is None:
+            return judge(self.inputs.history(pool))
+        found: T | Pending = later(key, pool, judge)
+        return found
 
     def changes(self) -> list[tuple[str, LoggedChange]]:
         """The latest changes without a trial, each with its pool."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pool_monitor.tunable import effect_delay
 from pool_monitor.tuner.comparison import TrialWindow, plain_harm
+from pool_monitor.tuner.intents import Pending
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.running import TrialRunner
 
@@ -70,10 +71,6 @@ class PolicyWatch:
         if memory.now - episode.at > memory.pace.validation:
             self._episode, self._rollbacks = None, 0
             return
-        episode.look = memory.now + memory.pace.look
-        history = memory.inputs.history(self._pool)
-        if history is None:
-            return
         tunable = memory.tunable(self._pool, "size")
         settled = episode.at + (
             effect_delay(tunable) if tunable is not None and episode.after > episode.before else 0.0
@@ -81,7 +78,15 @@ class PolicyWatch:
         window = TrialWindow(
             "size", episode.before, episode.after, episode.began - memory.pace.baseline, episode.began, settled
         )
-        if (harm := plain_harm(history, window)) is None or not low <= episode.before <= high:
+        harm = memory.judged(
+            f"policy {self._pool} {episode.at}",
+            self._pool,
+            lambda history: None if history is None else plain_harm(history, window),
+        )
+        if isinstance(harm, Pending):
+            return
+        episode.look = memory.now + memory.pace.look
+        if harm is None or not low <= episode.before <= high:
             return
         self._undo(episode, harm, low, high)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.log import logger
 from pool_monitor.tunable import Tunable, effect_delay
 from pool_monitor.tuner.comparison import TrialVerdict, TrialWindow, judge, plain_harm
 from pool_monitor.tuner.freeze import firing
-from pool_monitor.tuner.intents import Apply
+from pool_monitor.tuner.intents import Apply, Pending
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.rules import rule_of, same
 from pool_monitor.tuner.trial import Trial, TrialStage
@@ -215,12 +216,21 @@ class TrialRunner:
             self.undo(trial, f"it could not be judged: {type(error).__name__}")
 
     def _compare(self, trial: Trial, course: _Course, *, due: bool) -> None:
-        history = self._memory.inputs.history(trial.pool)
         window = self._window(trial, course.applied, course.settled)
-        if history is not None and (harm := plain_harm(history, window)):
+
+        def compared(history: PoolHistory | None) -> tuple[str | None, TrialVerdict | None]:
+            harm = None if history is None else plain_harm(history, window)
+            return harm, judge(history, window) if due and history is not None and not harm else None
+
+        found = self._memory.judged(f"trial {trial.id}{' due' if due else ''}", trial.pool, compared)
+        if isinstance(found, Pending):
+            course.look = self._memory.now  # with the next step
+            return
+        harm, verdict = found
+        if harm:
             self.undo(trial, harm, own=True)
         elif due:
-            self._judge(trial, course, judge(history, window) if history is not None else None)
+            self._judge(trial, course, verdict)
 
     def _stop(self, trial: Trial) -> str | None:
         """Why the trial cannot go on, whatever its figures."""
@@ -276,6 +286,8 @@ class TrialRunner:
             self._end(trial, "verified", f"{course.harm}; {trial.before:g} is restored")
             return
         helped = self._helped(trial, course)
+        if isinstance(helped, Pending):
+            return
         if not helped and memory.now - course.applied < memory.pace.validation:
             trial.due = memory.now + memory.pace.look  # a backlog takes time to go
             return
@@ -286,7 +298,7 @@ class TrialRunner:
             words = "that has helped" if helped else "too few calls to see whether that has helped"
         self._end(trial, "verified", f"{course.harm}; {trial.before:g} is restored: {words}")
 
-    def _helped(self, trial: Trial, course: _Course) -> bool | None:
+    def _helped(self, trial: Trial, course: _Course) -> bool | Pending | None:
         """Whether the harm is gone with the old value: compared with the time before the change, not with the trial.
         None: that is not known.
         """
@@ -295,11 +307,14 @@ class TrialRunner:
         # The size is the old one again: whether waits are explained by the load is asked as for any other setting.
         restored = window._replace(after=trial.before, calls=VERIFY_CALLS, kind="other")
         try:
-            history = self._memory.inputs.history(trial.pool)
-            found = None if history is None else judge(history, restored)
+            found = self._memory.judged(
+                f"verify {trial.id}", trial.pool, lambda history: None if history is None else judge(history, restored)
+            )
         except Exception:  # noqa: BLE001 (the old value is set in any case)
             logger("tuner").exception("a rollback could not be judged", trial=trial.id)
             return None
+        if isinstance(found, Pending):
+            return found
         return None if found is None or found.verdict == "too_few" else found.verdict != "harm"
 
     # -- inside -----------------------------------------------------------------------------------------------------

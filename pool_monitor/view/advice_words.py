@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
@@ -61,7 +62,28 @@ _METRIC_WORDS = {
     "pool.latency.p95": "p95 latency",
     "pool.error_ratio": "failed calls",
     "pool.utilisation": "utilisation",
+    "pool.execution.mean": "mean execution time",
+    "operation.execution.mean": "mean execution time",
+    "worker.rss": "memory of a worker",
 }
+_OWN_METRICS: dict[str, tuple[str, Unit]] = {
+    "pool.start_ratio": ("worker time spent on starts", "ratio"),
+    "operation.hung_time_ratio": ("worker time of calls that hang", "ratio"),
+    "operation.timeouts_ratio": ("calls that the time-out cuts off", "ratio"),
+}
+"""Metrics of effects that only the advisor computes, so that no rule can name them: their words and units."""
+_EVIDENCE_UNITS: dict[str, Unit] = {
+    **dict.fromkeys(("wait", "p95_wait", "wait_mean", "mean", "execution_mean", "execution_p50", "p999"), "s"),
+    **dict.fromkeys(("timeout", "limit", "lag_p99", "slow_above", "life", "seconds", "seconds_left"), "s"),
+    **dict.fromkeys(("worker_seconds_lost", "worker_seconds_wasted"), "s"),
+    **dict.fromkeys(
+        ("utilisation", "highest_utilisation", "share_of_calls", "pressure_cpu", "idle_ratio_p10"), "ratio"
+    ),
+    **dict.fromkeys(("rss", "bytes_per_hour"), "bytes"),
+}
+"""The units of figures whose names do not say them."""
+_BOUND = re.compile(r"_(low|high|before|elsewhere|replayed)$")
+"""What the name of a figure has behind that of the figure it belongs to."""
 _UNITS: dict[str, Unit] = {"s": "s", "ratio": "ratio", "bytes": "bytes", "count": "count"}
 
 
@@ -80,7 +102,8 @@ def change_words(knob: str, before: float, after: float, unit: str = "") -> str:
 
 def metric_words(metric: str) -> str:
     """Return the name of a metric as a person says it."""
-    return _METRIC_WORDS.get(metric) or clean(metric)
+    own = _OWN_METRICS.get(metric)
+    return own[0] if own is not None else _METRIC_WORDS.get(metric) or clean(metric)
 
 
 def effect_words(effect: Effect | None, change: Change | None = None) -> str:
@@ -117,21 +140,26 @@ def measured_words(trial: TrialView) -> str:
 
 
 def _unit_of(metric: str) -> Unit:
+    if (own := _OWN_METRICS.get(metric)) is not None:
+        return own[1]
     found = METRICS.get(metric)
     return found.unit if found is not None else "s" if metric.endswith(("p95", "p99", "wait", "latency")) else ""
 
 
 def evidence_words(evidence: dict[str, float]) -> str:
-    """Return the figures that something stands on. Their names say their units."""
+    """Return the figures that something stands on, in their units as far as these are known."""
     return ", ".join(f"{clean(name)} {text_of(value, _evidence_unit(name))}" for name, value in evidence.items())
 
 
 def _evidence_unit(name: str) -> Unit:
-    if name.endswith(("_ratio", "_share")):
+    bare = _BOUND.sub("", name)
+    if bare in _EVIDENCE_UNITS:
+        return _EVIDENCE_UNITS[bare]
+    if bare.endswith(("_ratio", "_share")):
         return "ratio"
-    if name.endswith("_bytes"):
+    if bare.endswith("_bytes"):
         return "bytes"
-    return "s" if name.endswith(("_s", "_seconds")) else ""
+    return "s" if bare.endswith(("_s", "_seconds")) else ""
 
 
 # -- recommendations --------------------------------------------------------------------------------------------------

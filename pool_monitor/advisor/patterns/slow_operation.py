@@ -42,6 +42,8 @@ SLOWER, SLOWER_LOW = 1.10, 1.05
 """How many times as long, at least, and the lower bound of its interval."""
 STRETCHES_S = (300.0, 900.0, 3600.0)
 """Seconds of the latest stretches: what began a little ago, and what is small or rare."""
+RARELY_S = 4 * 3600.0
+"""Seconds of the latest stretch of an operation that has fewer than `CALLS_MIN` calls in each of the others."""
 TAIL_CALLS_MIN = 1_000
 TAIL = 2.0
 """A call of the tail takes this many times the former 99th percentile."""
@@ -128,11 +130,12 @@ class _Past(NamedTuple):
 
     now: float
     operation: OperationHistory
-    ended: Floats
-    classes: NDArray[np.int64]
-    """Of each call in the buffer: its class in the histogram."""
+    calls: ServedCalls
+    """Those in the buffer."""
     changed: float
     """inf: they did not."""
+    latest: dict[int, NDArray[np.int64]]
+    """The histogram of the calls in the buffer from some place on, if it was needed already."""
 
     def counts(self, start: float) -> NDArray[np.int64]:
         """The histogram of the calls before *start*: the same hour of the days before, if they are known, or else all
@@ -143,8 +146,11 @@ class _Past(NamedTuple):
         same = counts[of_day & (age > _DAY_S / 2)].sum(axis=0)
         if int(same.sum()) >= CALLS_MIN:
             return np.asarray(same)
-        latest = np.bincount(self.classes[self.ended >= start], minlength=counts.shape[1])
-        return np.asarray(np.maximum(counts.sum(axis=0) - latest, 0))
+        first = int(np.searchsorted(self.calls.ended, start))
+        if first not in self.latest:
+            classes = np.searchsorted(service_bounds(), self.calls.service[first:])
+            self.latest[first] = np.bincount(classes, minlength=counts.shape[1])
+        return np.asarray(np.maximum(counts.sum(axis=0) - self.latest[first], 0))
 
 
 def _compared(
@@ -153,8 +159,11 @@ def _compared(
     own = calls.where(calls.operation == nth)
     stretches = {start: own.between(start, before) for start in (history.now - seconds for seconds in STRETCHES_S)}
     if all(now.total < CALLS_MIN for now in stretches.values()):
-        return None
-    past = _Past(history.now, operation, own.ended, np.searchsorted(service_bounds(), own.service), _changed(own))
+        start = history.now - RARELY_S
+        stretches = {start: own.between(start, before)}
+        if stretches[start].total < CALLS_MIN:
+            return None
+    past = _Past(history.now, operation, own, _changed(own), {})
     found = [_over(history, now, nth, past, (start, before)) for start, now in stretches.items()]
     shifts = [shift for shift in found if shift is not None]
     slower = [shift for shift in shifts if _is_slower(shift)]
@@ -206,13 +215,15 @@ def _changed(own: ServedCalls) -> float:
     count = len(logs)
     if count < 2 * CALLS_MIN:
         return math.inf
-    middle = float(np.median(logs))
-    spread = 1.4826 * float(np.median(np.abs(logs - middle))) or 1.0
+    some = logs[:: math.ceil(count / _VALUES)]
+    middle = float(np.median(some))
+    spread = 1.4826 * float(np.median(np.abs(some - middle))) or 1.0
     scores = np.clip((logs - middle) / spread, -3.0, 3.0)
     deviation = float(scores.std()) or 1.0
     before = np.arange(CALLS_MIN, count - _AFTER_MIN)
     sums = np.cumsum(scores)
-    difference = (sums[-1] - sums[before - 1]) / (count - before) - sums[before - 1] / before
+    upto = sums[CALLS_MIN - 1 : count - _AFTER_MIN - 1]
+    difference = (sums[-1] - upto) / (count - before) - upto / before
     z = difference / (deviation * np.sqrt(1 / before + 1 / (count - before)))
     best = int(np.argmax(z))
     return float(own.started[order[before[best]]]) if z[best] >= _CHANGE_Z else math.inf
