@@ -51,7 +51,7 @@ def test_every_step_of_a_trial_is_kept_with_its_reason_and_its_person_and_surviv
     one.core.rollback(trial, author="eve")
     one.run(10)
     said = one.core.explain(trial)
-    for words in ("awaiting_approval by ann", "note by bob", "applying", "validating", "rolling_back by eve"):
+    for words in ("awaiting approval by ann", "note by bob", "applying", "validating", "rolling back by eve"):
         assert words in said
     one.core = one.fresh()
     assert one.core.explain(trial) == said
