@@ -353,6 +353,19 @@ def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watch
     assert seen.failed in (0, 1000)
 
 
+def test_calls_that_an_observation_had_are_counted_once(watched: Watched) -> None:
+    for _ in range(3):
+        watched.ok()
+        watched.clock.advance(1.0)
+        watched.journal.latest_calls("text", 0)
+        watched.failed()
+    watched.clock.advance(10.0)
+    history = watched.journal.history("text")
+    assert history.buckets.ended.sum() == len(history.calls.ended) == 6
+    assert history.by_operation[0].counts.sum() == 6
+    assert watched.journal.history("text").buckets.ended.sum() == 6
+
+
 def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> None:
     about = {"pool": "text", "pool_instance": "one", "worker": "text-0", "pid": 7, "monitor": "m"}
     for duration in (1, 3, 9):

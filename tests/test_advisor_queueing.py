@@ -31,8 +31,8 @@ def test_the_formulas_of_erlang_have_their_known_values(
 
 
 @pytest.mark.parametrize(("servers", "highest"), [(2, 0.35), (4, 0.58), (8, 0.75), (16, 0.86), (32, 0.92), (128, 0.98)])
-def test_the_highest_utilization_depends_on_the_number_of_servers(servers: int, highest: float) -> None:
-    assert queueing.highest_utilization(servers, 1.0, 1.0) == pytest.approx(highest, abs=0.005)
+def test_the_highest_utilisation_depends_on_the_number_of_servers(servers: int, highest: float) -> None:
+    assert queueing.highest_utilisation(servers, 1.0, 1.0) == pytest.approx(highest, abs=0.005)
 
 
 @pytest.mark.parametrize(("servers", "p95"), [(9, 0.257), (10, 0.105), (11, 0.053), (12, 0.026), (13, 0.008), (20, 0)])
@@ -51,8 +51,8 @@ def test_a_load_that_is_too_high_has_no_finite_wait(load: float) -> None:
 
 
 def test_laws_of_load_and_number() -> None:
-    assert queueing.utilization(80, 0.1, 10) == pytest.approx(0.8)
-    assert queueing.utilization(80, 0.1, 0) == math.inf
+    assert queueing.utilisation(80, 0.1, 10) == pytest.approx(0.8)
+    assert queueing.utilisation(80, 0.1, 0) == math.inf
     assert queueing.little(80, 0.25) == 20
     assert queueing.variability(1, 3) == 2
 

@@ -108,7 +108,7 @@ def test_calls_that_were_refused_at_once_are_part_of_the_load_too() -> None:
     found = case.with_(calls=type(calls)(*(column[order] for column in refused))).forecast([8])
     assert found is not None
     assert found.fidelity > 0.9
-    assert found.sizes[5].utilization > 1.1
+    assert found.sizes[5].utilisation > 1.1
     assert found.sizes[8].p95.value < 0.5
 
 

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_monitor.advisor import extracts
 from pool_monitor.advisor import statistics as stats
 
 TIED = [1.1, 2.2, 2.2, 3.3, 4.4, 5.5, 6.6, 7.7, 8.8, 9.9], [2.2, 3.3, 4.4, 6.6, 8.8, 9.9, 11, 12.1, 13.2, 14.3]
+SHARE = st.floats(0.01, 1)
+LOGS = st.lists(st.floats(-5, 5), min_size=1, max_size=40)
+TIES = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=30)
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
@@ -133,6 +137,35 @@ def test_blocks_allow_for_values_that_depend_on_each_other() -> None:
         wrong["values"] += stats.mann_whitney(before[1], after[1]).p < 0.05
     assert wrong["blocks"] <= 9
     assert wrong["values"] > 20
+
+
+@given(st.lists(st.tuples(st.floats(0, 300), st.integers(0, 9)), min_size=1, max_size=80), SHARE)
+def test_drawn_quantiles_are_those_of_the_drawn_blocks(calls: list[tuple[float, int]], share: float) -> None:
+    blocks = stats.blocks_of([at for at, _value in calls], [value for _at, value in calls], 30.0)
+    rows = len(blocks.counts)
+    times = np.random.default_rng(1).multinomial(rows, np.full(rows, 1 / rows), size=20)
+    below = np.cumsum(times.astype(np.float64) @ blocks.counts, axis=1)
+    first = (below < share * below[:, -1:]).sum(axis=1)
+    assert stats.drawn_quantiles(blocks, share, draws=20).tolist() == blocks.upper[first].tolist()
+
+
+@given(LOGS, LOGS)
+def test_a_shift_is_the_median_of_all_pairs(before: list[float], now: list[float]) -> None:
+    first, second = np.sort(before), np.sort(now)
+    pairs = np.subtract.outer(second, first)
+    found = extracts.shift_of(first, second)
+    assert found.value == pytest.approx(math.exp(float(np.median(pairs))))
+    assert found.low <= found.value <= found.high
+    assert extracts.times_longer(np.exp(np.array(before)), np.exp(np.array(now))) == pytest.approx(found)
+    assert extracts.is_shifted(first, second, float(np.median(pairs)) - 1e-6)
+    assert not extracts.is_shifted(first, second, float(pairs.max()) + 1e-6)
+
+
+@given(TIES, TIES)
+def test_mann_whitney_counts_the_pairs(first: list[float], second: list[float]) -> None:
+    above = sum((b > a) - (b < a) for a in first for b in second)
+    assert math.copysign(1, stats.mann_whitney(first, second).z) * above >= 0
+    assert stats.mann_whitney(first, second).z == pytest.approx(-stats.mann_whitney(second, first).z)
 
 
 def test_a_quantile_has_an_interval_around_it() -> None:

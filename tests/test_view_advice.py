@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from pool_monitor.advisor import patterns
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.export.tuning_families import tuning_families
@@ -169,7 +172,7 @@ def test_foreign_text_is_harmless_at_any_size(text: str, size: tuple[int, int]) 
         (
             Effect(metric="worker.rss", now=2**30, expected=2**29, low=float("nan"), high=1, cost=None),
             None,
-            "worker.rss 1GiB -> about 512MiB",
+            "memory of a worker 1GiB -> about 512MiB",
         ),
     ],
 )  # fmt: skip
@@ -179,6 +182,33 @@ def test_an_effect_is_a_number_with_a_range_and_a_price(effect: Any, change: Any
 
 def test_the_metrics_that_have_words_exist() -> None:
     assert set(words._METRIC_WORDS) <= set(METRICS)
+
+
+def test_every_metric_that_a_pattern_names_has_words_and_a_unit() -> None:
+    sources = "".join(path.read_text() for path in Path(patterns.__file__).parent.glob("*.py"))
+    named = set(re.findall(r'metric ?= ?"([^"]+)"', sources)) | {"pool.execution.mean"}
+    assert "pool.queue.p95" in named
+    assert named <= set(words._METRIC_WORDS) | set(words._OWN_METRICS)
+    assert not set(words._OWN_METRICS) & set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("p95_wait", 0.48, "480ms"),
+        ("p999_high", 2.0, "2s"),
+        ("mean_before", 0.05, "50ms"),
+        ("start_seconds", 5.0, "5s"),
+        ("late_ratio", 0.31, "31%"),
+        ("failed_ratio_low", 0.02, "2%"),
+        ("rss", 2.0**30, "1GiB"),
+        ("bytes_per_hour_high", 2.0**20, "1MiB"),
+        ("incidents", 4.0, "4"),
+        ("p", 0.0001, "0.0001"),
+    ],
+)
+def test_a_figure_of_the_evidence_has_its_unit(name: str, value: float, told: str) -> None:
+    assert words.evidence_words({name: value}) == f"{name} {told}"
 
 
 # elsewhere
@@ -210,14 +240,14 @@ def test_the_report_on_a_period_has_what_is_recommended_and_what_was_changed() -
     assert "advice and tuning" in shown
     assert "overloaded of pool text (score 71): 95% of the calls waited for up to 480ms" in shown
     assert "in that time: 3 changes of settings" in shown
-    assert "| text | size 6 > 4 | rolled back | policy | tuner | p95 wait rose to 310ms |" in markdown(found).replace(
-        "\\>", ">"
-    )
+    assert "| a0000003 | text | size 6 > 4 | rolled back | policy | p95 wait rose to 310ms |" in markdown(
+        found
+    ).replace("\\>", ">")
     assert "advice and tuning" not in period_text(period_report(), width=100, zone=UTC)
 
 
 def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> None:
-    told = tuning_families(several(verdicts={"kept": 2}, frozen="x"))
+    told = tuning_families(several(ended={"kept": 2}, frozen="x"))
     found = {one.name.removeprefix("pool_monitor_"): one for one in told}
     assert dict(found["advice_open"].series)[(("pattern", "overloaded"),)] == [1]
     assert found["tuner_mode"].series == [((), [0, 1, 0])]

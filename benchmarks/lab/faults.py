@@ -17,7 +17,8 @@ from benchmarks.lab.scenario import (
     Slow,
     Throttle,
 )
-from benchmarks.lab.simulated_pool import GONE, NS, SimulatedCall, SimulatedWorker
+from benchmarks.lab.simulated_pool import NS
+from benchmarks.lab.simulated_worker import GONE, SimulatedCall, SimulatedWorker
 from benchmarks.lab.traffic import seeded
 from pool_monitor import emit
 

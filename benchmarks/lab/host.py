@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.lab.faults import active_of
 from benchmarks.lab.scenario import EVERYTHING, BlockLoop, Leak, Neighbour, Rss, Throttle
-from benchmarks.lab.simulated_pool import BUSY, GONE, NS, SimulatedWorker
+from benchmarks.lab.simulated_pool import NS
+from benchmarks.lab.simulated_worker import BUSY, GONE, SimulatedWorker
 from benchmarks.lab.traffic import seeded
 from pool_monitor import events
 from pool_monitor.telemetry import FAILURES
@@ -63,6 +64,7 @@ class Host:
         self._blocks: list[tuple[float, float]] = []
         self._lagged = 0.0
         self._lag_s = 0.1 if any(isinstance(one, BlockLoop) for one in self._scenario.faults) else 1.0
+        self._look_s = 1.0 if self._lag_s < 1 or self._scenario.cores is not None else SAMPLE_S
         self._crowded = self._looked = 0
         scenario = self._scenario
         bounds = [bound for bound in (scenario.cores, scenario.cpu_quota) if bound is not None]
@@ -75,10 +77,10 @@ class Host:
         self.limited = scenario.cpu_quota is not None or any(isinstance(one, Throttle) for one in scenario.faults)
 
     def begin(self) -> None:
-        self._simulator.agenda.put(1.0, self._second)
+        self._simulator.agenda.put(self._look_s - 1.0 if self._look_s > 1 else 1.0, self._look)
         self._simulator.agenda.put(SAMPLE_S, self._sample)
 
-    def _second(self, _nothing: object) -> None:
+    def _look(self, _nothing: object) -> None:
         simulator, scenario = self._simulator, self._scenario
         now = simulator.clock.now
         if scenario.cores is not None:
@@ -86,7 +88,7 @@ class Host:
             self._crowded += simulator.pool.busy * scenario.cpu_share > scenario.cores
         if _LAG.on:
             self._lags(now)
-        simulator.agenda.put(math.floor(now + 1), self._second)
+        simulator.agenda.put(math.floor(now + self._look_s), self._look)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
@@ -157,11 +156,12 @@ class Simulator:
 
 
 class Watch:
-    """What watches the pool of a run, as a monitor does: the windows, the journal and the observer. *windows*: whether
-    the collector counts too, which the advisor does not need.
+    """What watches the pool of a run, as a monitor does: the windows, the journal and the observer. *wait_target* is
+    the configured one; None: there is none. *windows*: whether the collector counts too, which the advisor does not
+    need.
     """
 
-    def __init__(self, simulator: Simulator, *, windows: bool = True) -> None:
+    def __init__(self, simulator: Simulator, wait_target: float | None, *, windows: bool = True) -> None:
         scenario = simulator.scenario
         self._simulator, self._name = simulator, scenario.pool
         instances = {scenario.pool: simulator.pool.identity.instance}
@@ -171,7 +171,7 @@ class Watch:
             simulator.clock,
             journal_id="pool_monitor.laboratory",
             instances=instances,
-            wait_target=scenario.wait_target_s,
+            wait_target=wait_target,
         )
         self.observer = Observer(self.journal, scenario.pool)
 
@@ -228,7 +228,7 @@ class PolicyDriver:
         self._watch: Watch | None = None
 
     def begin(self, simulator: Simulator) -> None:
-        self._watch = Watch(simulator)
+        self._watch = Watch(simulator, simulator.scenario.wait_target_s)
         self._watch.attach()
 
     def second(self, simulator: Simulator) -> None:
@@ -249,8 +249,6 @@ class PolicyDriver:
 
 
 Controller = Policy | Driver
-MakeController = Callable[[Scenario, int], Controller]
-"""Makes a fresh controller for a scenario and a seed. Only an oracle looks at them."""
 
 
 def run(scenario: Scenario, seed: int, controller: Controller, *, traffic: Traffic | None = None) -> Outcome:
@@ -261,18 +259,3 @@ def run(scenario: Scenario, seed: int, controller: Controller, *, traffic: Traff
     simulator.play(driver)
     spent_s = time.process_time() - began
     return simulator.outcome(int(getattr(driver, "out_of_range", 0)), spent_s)
-
-
-class Fixed:
-    """The policy that wants the same size always."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def decide(self, _observation: Observation) -> int:
-        return self.size
-
-
-def mean(outcomes: Sequence[Outcome], field: str) -> float:
-    """Return the mean of a field of Outcome."""
-    return float(np.mean([getattr(one, field) for one in outcomes]))

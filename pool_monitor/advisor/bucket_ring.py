@@ -16,6 +16,9 @@ class BucketRing:
         self._place = {name: number for number, name in enumerate(columns)}
         self._values = np.zeros((rows, len(columns)))
         self._numbers = np.full(rows, -1, np.int64)  # of each row: which stretch since the clock's zero
+        self._zeros = [0.0] * len(columns)
+        self._adding: int | None = None  # the stretch that `_added` is of
+        self._added = self._zeros.copy()  # what its row lacks: a list is added to in a quarter of the time
 
     @property
     def nbytes(self) -> int:
@@ -27,7 +30,19 @@ class BucketRing:
         return math.floor(at / self.seconds)
 
     def row(self, number: int) -> NDArray[np.float64] | None:
-        """The row of a stretch, to be changed in place; None: it is forgotten already."""
+        """The row of a stretch, to be changed in place at once; None: it is forgotten already."""
+        self._settle()
+        return self._row(number)
+
+    def _settle(self) -> None:
+        """Put what was added into its row."""
+        if self._adding is not None:
+            row = self._row(self._adding)
+            if row is not None:
+                row += self._added
+            self._adding = None
+
+    def _row(self, number: int) -> NDArray[np.float64] | None:
         place = number % len(self._numbers)
         if self._numbers[place] != number:
             if self._numbers[place] > number:
@@ -39,13 +54,17 @@ class BucketRing:
 
     def add(self, at: float, **figures: float) -> None:
         """Add *figures*, by the name of their column, to the row of *at*."""
-        row = self.row(self.number(at))
-        if row is not None:
-            for name, value in figures.items():
-                row[self._place[name]] += value
+        number = math.floor(at / self.seconds)
+        if number != self._adding:
+            self._settle()
+            self._adding, self._added = number, self._zeros.copy()
+        place, added = self._place, self._added
+        for name, value in figures.items():
+            added[place[name]] += value
 
     def before(self, now: float) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
         """The numbers of the stretches that are over at *now*, oldest first, and copies of their columns by name."""
+        self._settle()
         last = self.number(now)
         kept = (self._numbers >= 0) & (self._numbers < last) & (self._numbers >= last - len(self._numbers))
         order = np.flatnonzero(kept)

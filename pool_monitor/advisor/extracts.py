@@ -51,6 +51,8 @@ class ServedCalls(NamedTuple):
 
     def where(self, mask: Mask) -> ServedCalls:
         """Return the calls that *mask* picks."""
+        if mask.all():  # as it is where nothing fails, and where there is one operation
+            return self
         return ServedCalls(
             self.started[mask],
             self.ended[mask],
@@ -175,28 +177,38 @@ def say_seconds(seconds: float) -> str:
 
 def times_longer(before: Floats, now: Floats) -> Estimate:
     """Return how many times longer *now* is than *before*: Hodges and Lehmann's shift of the logarithms, with Moses'
-    interval of 95 %. `QUANTILES` quantiles stand for each side: all pairs of many calls would take a second.
+    interval of 95 %. `QUANTILES` quantiles stand for each side: all pairs of many calls would take a second. It is
+    quickest where both are in order already.
     """
+    return shift_of(*(np.log(np.maximum(np.sort(side, kind="stable"), 1e-7)) for side in (before, now)))
+
+
+def shift_of(before: Floats, now: Floats) -> Estimate:
+    """Return what `times_longer` does, of logarithms that are in order."""
     breathe()
-    first, second = (_thinned(np.log(np.maximum(side, 1e-7))) for side in (before, now))
     n, m = len(before), len(now)
-    pairs = (second[:, None] - first[None, :]).ravel()
+    pairs = np.subtract.outer(_thinned(now), _thinned(before)).ravel()
     half = 1.96 * math.sqrt((n + m + 1) / (12 * n * m)) * len(pairs)
-    middle = (len(pairs) - 1) / 2
-    low, high = max(math.floor(middle - half), 0), min(math.ceil(middle + half), len(pairs) - 1)
-    below, above = math.floor(middle), math.ceil(middle)
+    last = len(pairs) - 1
     breathe()
-    pairs.partition(sorted({low, below, above, high}))  # a sixth of the time of sorting them
-    return Estimate(
-        math.exp(float(pairs[below] + pairs[above]) / 2), math.exp(float(pairs[low])), math.exp(float(pairs[high]))
-    )
+    low, high = max(math.floor(last / 2 - half), 0), min(math.ceil(last / 2 + half), last)
+    places = [low, last // 2, (last + 1) // 2, high]
+    least, left, right, most = np.partition(pairs, places)[places].tolist()  # a fifth of the time of sorting
+    return Estimate(math.exp((left + right) / 2), math.exp(least), math.exp(most))
 
 
-def _thinned(values: Floats) -> Floats:
-    if len(values) <= QUANTILES:
-        return values
-    places = (np.arange(QUANTILES) + 0.5) * len(values) / QUANTILES
-    return np.asarray(np.sort(values)[places.astype(np.int64)])
+def is_shifted(before: Floats, now: Floats, shift: float) -> bool:
+    """Return whether the shift of logarithms that are in order is *shift* or more: `shift_of` without the pairs."""
+    first, second = _thinned(before), _thinned(now)
+    pairs = len(first) * len(second)
+    return 2 * int(np.searchsorted(first, second - shift + 1e-9).sum()) >= pairs
+
+
+def _thinned(ordered: Floats) -> Floats:
+    if len(ordered) <= QUANTILES:
+        return ordered
+    places = (np.arange(QUANTILES) + 0.5) * len(ordered) / QUANTILES
+    return np.asarray(ordered[places.astype(np.int64)])
 
 
 def certain(p: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,8 @@ class HostJournal:
         self._lags: list[float] = []  # of one bucket, sorted
         self._lag_bucket: int | None = None
         self._own: dict[object, _Reading] = {}
+        self._own_total = 0.0
+        self._own_until = -math.inf  # when the total has to be computed again
 
     @property
     def nbytes(self) -> int:
@@ -67,13 +70,16 @@ class HostJournal:
         """Take how many processors one of our processes uses."""
         if process in self._own or len(self._own) < PROCESSES:
             self._own[process] = _Reading(at + READING_S, cpus)
+            self._own_until = -math.inf
 
     def tick(self, now: float) -> None:
         """Sum up what our processes use."""
-        for process in [process for process, reading in self._own.items() if reading.until <= now]:
-            del self._own[process]
+        if now >= self._own_until:
+            self._own = {process: reading for process, reading in self._own.items() if reading.until > now}
+            self._own_total = sum(reading.cpus for reading in self._own.values())
+            self._own_until = min((reading.until for reading in self._own.values()), default=math.inf)
         if self._own:
-            self.note(now, own_cpus=sum(reading.cpus for reading in self._own.values()))
+            self.buckets.add(now, own_cpus=self._own_total, own_cpus_n=1.0)
 
     def columns(self, now: float) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
         """The rows of 10 s that are over: their numbers and columns. NaN: not measured."""

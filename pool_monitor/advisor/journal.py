@@ -76,7 +76,9 @@ class Journal:
         """When it began, in monotonic seconds."""
         self.dropped = 0
         """Events that could not be read."""
-        self._cpu_ns: dict[tuple[str, str], tuple[object, float]] = {}
+        self._filters: telemetry.Filters | None = None
+        self._weights = 1, 1
+        self._cpu_ns: dict[tuple[str, int], tuple[object, float]] = {}
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -108,12 +110,15 @@ class Journal:
         *workers* has the limits of the workers' memory, and may be left out.
         """
         now, wall = self.now(), self.wall()
-        weights = telemetry.weight(events.OPERATION_STOP.name), telemetry.weight(events.OPERATION_EXCEPTION.name)
+        if telemetry.filters() is not self._filters:
+            self._filters = telemetry.filters()
+            stop, exception = events.OPERATION_STOP.name, events.OPERATION_EXCEPTION.name
+            self._weights = telemetry.weight(stop), telemetry.weight(exception)
         for name, pool in self.pools.items():
             pool.fold_when_due(now)
-            if pool.weights != weights:
+            if pool.weights != self._weights:
                 pool.fold()
-                pool.weights = weights
+                pool.weights = self._weights
             view = views.get(name)
             if view is not None:
                 pool.note_gauges(now, wall, view)
@@ -183,7 +188,7 @@ class Journal:
     def latest_calls(self, name: str, since_total: int) -> tuple[Calls, int]:
         """The calls that have ended after the first *since_total*, and how many there were until now."""
         pool = self.pools[name]
-        pool.fold()
+        pool.keep()
         total = pool.calls.total
         return pool.calls.latest(total - since_total), total
 
@@ -309,7 +314,7 @@ class Journal:
         if rss is not None:
             pool.by_worker.sample(now, worker, pid, _number(rss), None if leak is None else _number(leak))
         ratio, used_ns = measurements.get("cpu_ratio"), measurements.get("cpu_duration")
-        key = (pool.pool, pool.workers.all()[worker])
+        key = pool.pool, worker
         if ratio is not None:
             self.host.note_own(now, key, _number(ratio))
         if used_ns is not None:

@@ -46,8 +46,8 @@ RECORD = 5
 BUFFER = 1024
 """Most calls in the buffer. Counting them takes about half a millisecond."""
 FULL = BUFFER * RECORD
-FEW, FOLD_S = 64 * RECORD, 10.0
-"""Numbers in the buffer that are counted within a second, and after how many seconds fewer are."""
+FEW, FOLD_S = 512, 30.0
+"""Calls that are counted within a second, and after how many seconds fewer are."""
 OUTCOMES = {
     "ok": OK,
     "error": ERROR,
@@ -80,7 +80,7 @@ BYTES = (
     + SPANS * (len(_SPAN_COLUMNS) + 1) * 8
     + operation_journal.BYTES
     + worker_journal.BYTES
-    + FULL * 40
+    + 2 * FULL * 40
     + 2 * INCIDENTS * 300
 )
 """Most bytes of a `PoolJournal`: about 13 MB, with as many operations and workers as are told apart."""
@@ -133,13 +133,16 @@ class PoolJournal:
         self._gauges: _Gauges | None = None
         self._open_incidents: dict[tuple[int, int, int], Incident] = {}
         self._last_direction = 0
+        self._wall_of: int | None = None  # the span whose wall-clock time is noted
         self._folded_at = -math.inf
+        self._kept: list[NDArray[np.int64]] = []  # blocks that are among the calls, but not counted yet
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that it takes."""
+        kept = sum(block.nbytes for block in self._kept)
         stores = (self.calls, self.buckets, self.spans, self.by_operation, self.by_worker)
-        return sum(store.nbytes for store in stores) + len(self.buffer) * 40 + len(self.incidents) * 160
+        return sum(store.nbytes for store in stores) + len(self.buffer) * 40 + len(self.incidents) * 160 + kept
 
     @property
     def wait_target(self) -> float | None:
@@ -157,12 +160,20 @@ class PoolJournal:
         """Count the calls in the buffer, unless they are few and are there for a few seconds only: counting one costs
         nearly as much as counting a hundred.
         """
-        if len(self.buffer) >= FEW or now - self._folded_at >= FOLD_S:
+        waiting = len(self.buffer) // RECORD + sum(block.shape[1] for block in self._kept)
+        if waiting >= FEW or now - self._folded_at >= FOLD_S:
             self._folded_at = now
             self.fold()
 
     def fold(self) -> None:
-        """Count the calls in the buffer."""
+        """Count the calls in the buffer, and those that were only kept."""
+        self.keep()
+        if self._kept:
+            blocks, self._kept = self._kept, []
+            self._count(blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1))
+
+    def keep(self) -> None:
+        """Put the calls in the buffer among the latest calls. Counting them can wait: it takes five times as long."""
         if not self.buffer:
             return
         try:
@@ -177,7 +188,8 @@ class PoolJournal:
             self.dropped += int((~good).sum())
             block = block[:, good]
         if block.shape[1]:
-            self._count(block)
+            self._keep(block)
+            self._kept.append(block)
 
     def _readable(self) -> NDArray[np.int64]:
         """The calls of the buffer whose numbers can be read."""
@@ -193,18 +205,22 @@ class PoolJournal:
                 found += numbers
         return np.array(found, np.int64).reshape(-1, RECORD).T
 
+    def _keep(self, block: NDArray[np.int64]) -> None:
+        code, ended_ns, whole, queue, _execution = block
+        worker = ((code >> 11 & 0x1FF) - 1).astype(np.int32)
+        ended = ended_ns / 1e9
+        arrived = ended - whole / 1e9
+        started = np.where(worker >= 0, arrived + queue / 1e9, np.nan)
+        codes = (code >> 3 & 0xFF, worker, code & 7, (code >> 20) - 1)
+        self.calls.add(np.stack((arrived, started, ended)), np.stack(codes).astype(np.int32))
+
     def _count(self, block: NDArray[np.int64]) -> None:
         code, ended_ns, whole, queue, execution = block
         outcome = (code & 7).astype(np.int32)
         operation = (code >> 3 & 0xFF).astype(np.int32)
         worker = ((code >> 11 & 0x1FF) - 1).astype(np.int32)
-        error = ((code >> 20) - 1).astype(np.int32)
         ended, wait = ended_ns / 1e9, queue / 1e9
-        arrived = ended - whole / 1e9
         on_worker = worker >= 0
-        started = np.where(on_worker, arrived + wait, np.nan)
-        self.calls.add(np.stack((arrived, started, ended)), np.stack((operation, worker, outcome, error)))
-
         service = np.where(on_worker, (whole - queue) / 1e9, 0.0)
         ran = np.where(execution >= 0, execution / 1e9, service)
         weight = np.ones(len(code)) if self.weights == (1, 1) else np.where(outcome == OK, *map(float, self.weights))
@@ -298,9 +314,11 @@ class PoolJournal:
             now, arrivals=arrived, size=view.size, ready=self.ready, busy=view.busy, waiting=view.waiting, ticks=1
         )
         self.spans.add(now, size=view.size, busy=view.busy, ticks=1)
-        span = self.spans.row(self.spans.number(now))
-        if span is not None and not span[6]:
-            span[6] = wall - (now - self.spans.number(now) * SPAN_S)
+        number = self.spans.number(now)
+        if number != self._wall_of:
+            self._wall_of, span = number, self.spans.row(number)
+            if span is not None and not span[6]:
+                span[6] = wall - (now - number * SPAN_S)
 
     def note_resize(self, at: float, before: float, after: float) -> None:
         """Count a change of the size."""
@@ -329,6 +347,7 @@ class PoolJournal:
 
     def columns(self, now: float) -> tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]:
         """The rows of 10 s that are over: their numbers and columns, with means instead of sums of gauges."""
+        self.fold()
         numbers, columns = self.buckets.before(now)
         ticks = columns.pop("ticks")
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -35,7 +35,7 @@ USL_SPAN = 4.0
 _TRUSTED = 1.5
 
 
-def utilization(rate: float, service: float, servers: float) -> float:
+def utilisation(rate: float, service: float, servers: float) -> float:
     """Return the share of *servers* that is busy, by the utilisation law: ``rate * service / servers``. 1 or more: the
     load is more than they can do.
     """
@@ -133,7 +133,7 @@ def size_for(
     return None
 
 
-def highest_utilization(servers: int, service: float, target: float, share: float = 0.95, factor: float = 1.0) -> float:
+def highest_utilisation(servers: int, service: float, target: float, share: float = 0.95, factor: float = 1.0) -> float:
     """Return the highest utilisation at which *share* of the calls wait for at most *target* seconds. It is below 1.
 
     With a target of one service time: 0.35 for 2 servers, 0.75 for 8, 0.92 for 32. So no one utilisation is right for

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ def normal_tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
+@lru_cache(64)
 def normal_quantile(share: float) -> float:
     """Return the value that *share* of the standard normal distribution is below. To 1e-12, by halving."""
     low, high = -40.0, 40.0
@@ -73,16 +75,18 @@ def normal_quantile(share: float) -> float:
 def mann_whitney(first: ArrayLike, second: ArrayLike) -> Comparison:
     """Whether values of *second* are larger or smaller than those of *first*, by the ranks.
 
-    The normal approximation with the correction for ties and for continuity; good from 8 values on each side.
+    The normal approximation with the correction for ties and for continuity; good from 8 values on each side. It is
+    quickest where both are in order already.
     """
     breathe()
-    a, b = _clean(first), _clean(second)
+    a, b = (np.sort(_clean(side), kind="stable") for side in (first, second))
     n, m = len(a), len(b)
     if not n or not m:
         return Comparison(1.0, 0.0)
-    ranks, ties = _ranks(np.concatenate([a, b]))
-    above = float(ranks[n:].sum()) - m * (m + 1) / 2 - n * m / 2
+    below = sum(int(np.searchsorted(a, b, side).sum()) for side in ("left", "right"))  # a tie is half below
+    above = (below - n * m) / 2
     total = n + m
+    ties = _ties(np.sort(np.concatenate([a, b]), kind="stable"))
     variance = n * m / 12 * ((total + 1) - float((ties**3 - ties).sum()) / (total * max(total - 1, 1)))
     return _compared(above, variance)
 
@@ -216,9 +220,17 @@ def drawn_quantiles(blocks: Blocks, share: float, draws: int = 300, seed: int = 
     if not rows:
         return np.zeros(0)
     times = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=draws).astype(np.float64)
-    below = np.cumsum(times @ blocks.counts, axis=1)
-    at = (below < share * below[:, -1:]).sum(axis=1)
-    return np.asarray(blocks.upper[np.minimum(at, len(blocks.upper) - 1)])
+    upto = np.cumsum(blocks.counts, axis=1).T
+    wanted = share * (times * upto[-1]).sum(axis=1)
+    low, high = (
+        np.zeros(draws, np.int64),
+        np.full(draws, len(upto) - 1),
+    )  # halved: a product of matrices takes ten times as
+    while (low < high).any():  # long, on all processors
+        middle = (low + high) // 2
+        below = (times * upto[middle]).sum(axis=1) < wanted
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return np.asarray(blocks.upper[low])
 
 
 def quantile_interval(
@@ -289,6 +301,12 @@ def _compared(difference: float, variance: float) -> Comparison:
         return Comparison(1.0, 0.0)
     z = math.copysign(max(abs(difference) - 0.5, 0.0), difference) / math.sqrt(variance)
     return Comparison(min(1.0, 2 * normal_tail(abs(z))), z)
+
+
+def _ties(ordered: Floats) -> Floats:
+    """Return how many there are of each value."""
+    firsts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    return np.diff(firsts, append=len(ordered)).astype(np.float64)
 
 
 def _ranks(values: Floats) -> tuple[Floats, Floats]:

@@ -69,7 +69,7 @@ class TunerConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     mode: Literal["off", "recommend", "auto"] = "recommend"
     """``off``: nothing is proposed. ``recommend``: changes are proposed, and made when a person approves. ``auto``:
-    they are made, validated, and rolled back if they do not help."""
+    they are made, validated, and rolled back if they do harm."""
     policy: _Policy = "balanced"
     """How the size is chosen: ``conservative``, ``balanced``, ``aggressive``, or the ``module:Policy`` of your own."""
     interval: Annotated[float, Meta(ge=0.1, le=3600)] = 1.0

@@ -1,1 +1,1 @@
-"""The tuner: changes the settings of pools, one at a time, and keeps what has helped."""
+"""The tuner: changes the settings of pools, one at a time, measures what that does, and undoes what does harm."""

@@ -77,6 +77,7 @@ class Starter:
             memory.book.move(trial, "refuse", memory.wall, words)
             return
         if reason := self._in_the_way(trial):
+            reason = f"approved; {reason}" if trial.approved else reason
             if trial.reason != reason:
                 memory.book.note(trial, memory.wall, reason)
             return

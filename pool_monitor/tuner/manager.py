@@ -39,12 +39,12 @@ SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
 HELD_S = 0.002
 """Processor time after which others may work."""
-_VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
+_OVER: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
 class Tuner:
-    """Changes the settings of the pools, one at a time, and keeps what has helped. It outlives the part that drives it.
+    """Changes the settings of the pools, one at a time, and undoes what does harm. It outlives the part that drives it.
 
     All methods must be called in the event loop of the monitor. None of them blocks: what they ask for is stored and
     applied afterwards, and `settled` waits for it. Nothing is loaded before `open`.
@@ -66,7 +66,7 @@ class Tuner:
         """Whether a person has asked for something that is not done yet."""
         self._observations: dict[str, Observation] = {}
         """The latest, by pool."""
-        self._verdicts: dict[str, int] = {}
+        self._ended: dict[TrialState, int] = {}
         self._handler = f"pool_monitor tuner {context.monitor}"
 
     # -- the mode -------------------------------------------------------------------------------------------------
@@ -118,9 +118,9 @@ class Tuner:
         """What a Snapshot shows; None: the tuner is off and was never on."""
         if self._core is not None:
             view = self._core.view()
-            running = tuple(one for one in view.trials if one.state not in _VERDICTS)
-            over = tuple(one for one in view.trials if one.state in _VERDICTS)
-            return replace(view, trials=(*running, *over[:SHOWN]), verdicts=dict(self._verdicts))
+            running = tuple(one for one in view.trials if one.state not in _OVER)
+            over = tuple(one for one in view.trials if one.state in _OVER)
+            return replace(view, trials=(*running, *over[:SHOWN]), ended=dict(self._ended))
         if self.mode == "off":
             return None
         return TuningView(mode=self.mode, policy=self._config.tuner.policy)
@@ -147,7 +147,8 @@ class Tuner:
 
     def rollback(self, trial: str | None = None, *, everything: bool = False, author: str = "") -> list[str]:
         """Restore the value before a trial; None: of what is on trial, or else of the latest change that was kept.
-        *everything*: restore each setting to the value with which its pool began. Return the ids of the trials.
+        *everything*: restore each setting to the value with which its pool began; in ``auto`` all but the sizes, which
+        the policy chooses. Return the ids of the trials.
 
         Raises UnknownName where there is nothing to restore, and ConfigError for a trial that has changed nothing.
         """
@@ -351,8 +352,8 @@ class Tuner:
 
     def _count(self, _event: object, _measurements: object, about: Mapping[str, Any], _config: object) -> None:
         """The handler of ``tuning.transition``."""
-        if about["monitor"] == self._context.monitor and about["to"] in _VERDICTS:
-            self._verdicts[about["to"]] = self._verdicts.get(about["to"], 0) + 1
+        if about["monitor"] == self._context.monitor and about["to"] in _OVER:
+            self._ended[about["to"]] = self._ended.get(about["to"], 0) + 1
 
     @property
     def held_bytes(self) -> int:

@@ -70,7 +70,7 @@ class Observation(NamedTuple):
     """
 
     @property
-    def utilization(self) -> float | None:
+    def utilisation(self) -> float | None:
         """The share of the workers that are ready which is busy; None: none is ready."""
         ready = self.busy + self.idle
         return self.busy / ready if ready else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
@@ -61,7 +62,28 @@ _METRIC_WORDS = {
     "pool.latency.p95": "p95 latency",
     "pool.error_ratio": "failed calls",
     "pool.utilisation": "utilisation",
+    "pool.execution.mean": "mean execution time",
+    "operation.execution.mean": "mean execution time",
+    "worker.rss": "memory of a worker",
 }
+_OWN_METRICS: dict[str, tuple[str, Unit]] = {
+    "pool.start_ratio": ("worker time spent on starts", "ratio"),
+    "operation.hung_time_ratio": ("worker time of calls that hang", "ratio"),
+    "operation.timeouts_ratio": ("calls that the time-out cuts off", "ratio"),
+}
+"""Metrics of effects that only the advisor computes, so that no rule can name them: their words and units."""
+_EVIDENCE_UNITS: dict[str, Unit] = {
+    **dict.fromkeys(("wait", "p95_wait", "wait_mean", "mean", "execution_mean", "execution_p50", "p999"), "s"),
+    **dict.fromkeys(("timeout", "limit", "lag_p99", "slow_above", "life", "seconds", "seconds_left"), "s"),
+    **dict.fromkeys(("worker_seconds_lost", "worker_seconds_wasted"), "s"),
+    **dict.fromkeys(
+        ("utilisation", "highest_utilisation", "share_of_calls", "pressure_cpu", "idle_ratio_p10"), "ratio"
+    ),
+    **dict.fromkeys(("rss", "bytes_per_hour"), "bytes"),
+}
+"""The units of figures whose names do not say them."""
+_BOUND = re.compile(r"_(low|high|before|elsewhere|replayed)$")
+"""What the name of a figure has behind that of the figure it belongs to."""
 _UNITS: dict[str, Unit] = {"s": "s", "ratio": "ratio", "bytes": "bytes", "count": "count"}
 
 
@@ -80,7 +102,8 @@ def change_words(knob: str, before: float, after: float, unit: str = "") -> str:
 
 def metric_words(metric: str) -> str:
     """Return the name of a metric as a person says it."""
-    return _METRIC_WORDS.get(metric) or clean(metric)
+    own = _OWN_METRICS.get(metric)
+    return own[0] if own is not None else _METRIC_WORDS.get(metric) or clean(metric)
 
 
 def effect_words(effect: Effect | None, change: Change | None = None) -> str:
@@ -117,21 +140,26 @@ def measured_words(trial: TrialView) -> str:
 
 
 def _unit_of(metric: str) -> Unit:
+    if (own := _OWN_METRICS.get(metric)) is not None:
+        return own[1]
     found = METRICS.get(metric)
     return found.unit if found is not None else "s" if metric.endswith(("p95", "p99", "wait", "latency")) else ""
 
 
 def evidence_words(evidence: dict[str, float]) -> str:
-    """Return the figures that something stands on. Their names say their units."""
+    """Return the figures that something stands on, in their units as far as these are known."""
     return ", ".join(f"{clean(name)} {text_of(value, _evidence_unit(name))}" for name, value in evidence.items())
 
 
 def _evidence_unit(name: str) -> Unit:
-    if name.endswith(("_ratio", "_share")):
+    bare = _BOUND.sub("", name)
+    if bare in _EVIDENCE_UNITS:
+        return _EVIDENCE_UNITS[bare]
+    if bare.endswith(("_ratio", "_share")):
         return "ratio"
-    if name.endswith("_bytes"):
+    if bare.endswith("_bytes"):
         return "bytes"
-    return "s" if name.endswith(("_s", "_seconds")) else ""
+    return "s" if bare.endswith(("_s", "_seconds")) else ""
 
 
 # -- recommendations --------------------------------------------------------------------------------------------------
@@ -142,12 +170,17 @@ def is_open(found: Recommendation) -> bool:
     return found.state in ("new", "open")
 
 
+def recommendation_name(found: Recommendation) -> str:
+    """Return what is recommended, in a few words: ``overloaded of pool text``."""
+    return f"{clean(found.pattern)} of {one_line(found.subject)}"
+
+
 def recommendation_line(found: Recommendation) -> str:
     """Return one recommendation in one line."""
     effect = effect_words(found.effect, found.change)
     expected = f"; expected: {effect}" if effect else ""
     return (
-        f"{clean(found.pattern)} of {one_line(found.subject)} (score {found.score:.0f}): {one_line(found.summary)}; "
+        f"{recommendation_name(found)} (score {found.score:.0f}): {one_line(found.summary)}; "
         f"do: {one_line(found.action)}{expected}"
     )
 
@@ -155,7 +188,7 @@ def recommendation_line(found: Recommendation) -> str:
 def recommendation_lines(found: Recommendation, now: float) -> Iterator[str]:
     """Yield everything about one recommendation."""
     yield (
-        f"{clean(found.pattern)} of {one_line(found.subject)}: {PATTERN_WORDS.get(found.pattern, '')}; score "
+        f"{recommendation_name(found)}: {PATTERN_WORDS.get(found.pattern, '')}; score "
         f"{found.score:.0f} of 100, confidence {fmt.percent(found.confidence)}, {fmt.plural(found.samples, 'sample')}"
     )
     yield one_line(found.summary)
@@ -187,13 +220,26 @@ def trial_name(trial: TrialView) -> str:
     return f"{one_line(trial.pool)}: {change_words(trial.knob, trial.before, trial.after, trial.unit)}"
 
 
+def is_decision(made: TrialView) -> bool:
+    """Whether *made* is a change without a trial: its id is ``POOL/SETTING``, and others may have the same."""
+    return "/" in made.id
+
+
+def decision_line(made: TrialView) -> str:
+    """Return a change without a trial, and why it was made: ``2026-11-30 08:55:00 text: size 4 > 6, policy: ...``."""
+    by = f" by {one_line(made.actor)}" if made.actor else ""
+    at = fmt.short_time(made.started_at, 365 * 86_400.0, 1)
+    return f"{at} {trial_name(made)}, {one_line(made.origin)}{by}: {one_line(made.reason)}"
+
+
 def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
     """Yield everything about one trial."""
     ends = "" if trial.due_at is None else f", ends in {fmt.whole_age(max(trial.due_at - now, 0.0))}"
     yield f"{trial_name(trial)}: {STATE_WORDS[trial.state]} for {age(now, trial.changed_at)}{ends}"
     if trial.why:
         yield f"why: {one_line(trial.why)}"
-    yield f"now: {one_line(trial.reason)}"
+    if trial.reason != trial.why:
+        yield f"now: {one_line(trial.reason)}"
     if trial.effect is not None:
         change = Change(knob=trial.knob, current=trial.before, proposed=trial.after)
         yield f"expected: {effect_words(trial.effect, change)}"
@@ -204,8 +250,10 @@ def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
 
 
 def trial_reason(trial: TrialView) -> str:
-    """Return why a trial was proposed while it waits, and else why it is in its state."""
-    return one_line(trial.why or trial.reason) if trial.state in WAITING else one_line(trial.reason)
+    """Return why a trial is in its state; while it waits, why it was proposed, after what keeps it from beginning."""
+    if trial.state not in WAITING or not trial.why or trial.why == trial.reason:
+        return one_line(trial.reason)
+    return one_line(f"{trial.reason}; {trial.why}")
 
 
 # -- the tuner --------------------------------------------------------------------------------------------------------
@@ -239,7 +287,7 @@ def sizing_words(sizing: SizingView) -> str:
     bounds = [f"{sizing.low} to {sizing.high}"]
     if sizing.floor is not None:
         bounds.append(f"floor {sizing.floor}")
-    if sizing.ceiling is not None:
+    if sizing.ceiling is not None and sizing.ceiling < sizing.high:
         bounds.append(f"ceiling {sizing.ceiling}")
     why = f": {one_line(sizing.why)}" if sizing.why else ""
     return f"{one_line(sizing.pool)}: {fmt.plural(sizing.size, 'worker')}{wanted} ({', '.join(bounds)}){why}"

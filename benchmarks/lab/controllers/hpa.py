@@ -1,8 +1,8 @@
-"""The horizontal pod autoscaler of Kubernetes, on the utilization of the workers.
+"""The horizontal pod autoscaler of Kubernetes, on the utilisation of the workers.
 
 Source: https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/ (algorithm, default
 behavior). The size that is wanted is ``ceil(busy / target)``: workers that start count as unused. Nothing happens while
-the ratio of utilization to target is within the tolerance. A size is only lowered to the highest one that was wanted
+the ratio of utilisation to target is within the tolerance. A size is only lowered to the highest one that was wanted
 within the window, and raised by the larger of 100 % and 4 in a period.
 """
 

@@ -184,7 +184,7 @@ def _detection(
         risk=1,
         samples_min=INCIDENTS_MIN,
         effect=Effect(
-            metric="pool.errors_ratio",
+            metric="pool.error_ratio",
             now=now,
             expected=max(0.0, now - spared),
             low=0.0,

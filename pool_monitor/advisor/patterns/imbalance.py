@@ -27,11 +27,12 @@ from pool_monitor.advisor.extracts import (
     Mask,
     ServedCalls,
     certain,
+    is_shifted,
     ready_since,
     say_seconds,
     served,
     settled_before,
-    times_longer,
+    shift_of,
 )
 from pool_monitor.advisor.history import Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilcoxon
@@ -97,16 +98,16 @@ def _ready(since: float, history: PoolHistory) -> float:
 
 def _slow(history: PoolHistory, part: _Part) -> Iterator[Detection]:
     calls = part.calls.succeeded()
-    logs = np.log(np.maximum(calls.service, 1e-7))
+    counts = np.bincount(calls.worker, minlength=max(part.workers) + 1)
+    ordered = _by_operation(calls)
     for worker in part.workers:
-        own = calls.worker == worker
-        count = int(own.sum())
+        count = int(counts[worker])
         if count < CALLS_MIN or calls.total - count < CALLS_MIN:
             continue
-        mine, others = _excess(logs, calls.operation, own)
-        if len(mine) < CALLS_MIN:
+        mine, others = _excess(ordered, worker)
+        if len(mine) < CALLS_MIN or not is_shifted(others, mine, math.log(SLOWER)):
             continue
-        ratio = times_longer(np.exp(others), np.exp(mine))
+        ratio = shift_of(others, mine)
         if ratio.value < SLOWER or ratio.low < SLOWER_LOW:
             continue
         compared = mann_whitney(others, mine)
@@ -115,24 +116,35 @@ def _slow(history: PoolHistory, part: _Part) -> Iterator[Detection]:
         yield _slow_detection(history, part, worker, ratio, certain(compared.p), count)
 
 
-def _excess(logs: Floats, operation: Ints, own: Mask) -> tuple[Floats, Floats]:
-    """Return the logarithms of a worker and of the others, each less the median of its operation on the others.
+def _by_operation(calls: ServedCalls) -> list[tuple[Floats, Ints]]:
+    """Return the logarithms of the service times of each operation in order, and the workers of these calls. All
+    workers are compared by them: the calls are put in order once.
+    """
+    order = np.argsort(calls.service)
+    logs = np.log(np.maximum(calls.service[order], 1e-7))
+    worker, operation = calls.worker[order], calls.operation[order]
+    return [(logs[same], worker[same]) for name in np.unique(operation) for same in [operation == name]]
+
+
+def _excess(ordered: list[tuple[Floats, Ints]], worker: int) -> tuple[Floats, Floats]:
+    """Return the logarithms of a worker and of the others, each less the median of its operation on the others. Both
+    are in order.
 
     Operations of which there are fewer than 10 calls on the others are left out.
     """
     mine: list[Floats] = []
     others: list[Floats] = []
-    for name in np.unique(operation[own]):
+    for logs, workers in ordered:
         breathe()
-        same = operation == name
-        there = logs[same & ~own]
-        if len(there) >= 10:
-            middle = float(np.median(there))
+        own = workers == worker
+        there = logs[~own]
+        if len(there) >= 10 and len(there) < len(logs):
+            middle = float(there[(len(there) - 1) // 2] + there[len(there) // 2]) / 2
             others.append(there - middle)
-            mine.append(logs[same & own] - middle)
+            mine.append(logs[own] - middle)
     if not mine:
         return np.zeros(0), np.zeros(0)
-    return np.concatenate(mine), np.concatenate(others)
+    return np.sort(np.concatenate(mine), kind="stable"), np.sort(np.concatenate(others), kind="stable")
 
 
 def _slow_detection(history: PoolHistory, part: _Part, worker: int, ratio: Estimate, p: float, count: int) -> Detection:

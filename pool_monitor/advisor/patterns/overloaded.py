@@ -1,7 +1,7 @@
 """``overloaded``: the calls wait longer than the target since there are too few workers.
 
 Over a stretch of five windows, three of them and the latest must be over: more than a tenth of their calls waited
-longer than the target. The workers must have been as busy as that takes (see `highest_utilization`), or the replay of
+longer than the target. The workers must have been as busy as that takes (see `highest_utilisation`), or the replay of
 the calls must explain the waits.
 
 It is silent where more workers are not the answer:
@@ -24,7 +24,7 @@ from pool_monitor.advisor.capacity import cpu_fraction, worker_memory
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import certain, host_cause, latest, mean, rows, say_seconds
 from pool_monitor.advisor.history import TIMEOUT, Buckets, Floats, PoolHistory
-from pool_monitor.advisor.queueing import highest_utilization, variability
+from pool_monitor.advisor.queueing import highest_utilisation, variability
 from pool_monitor.advisor.replay import CallTrace, SizeForecast, forecast, needed, replay, trace_of
 from pool_monitor.advisor.statistics import blocks_of, drawn_quantiles, normal_tail
 from pool_monitor.resources import wording
@@ -58,7 +58,7 @@ class _Window(NamedTuple):
     calls: float
     late: float
     """Calls that waited longer than the target, gave up in the queue or were refused."""
-    utilization: float
+    utilisation: float
     whole: bool
     """No worker was missing."""
 
@@ -80,8 +80,8 @@ def overloaded(history: PoolHistory) -> Iterator[Detection]:
     if trace is None or np.ptp(latest(history.buckets, history.now, seconds).size) > 0:
         return
     told = forecast(trace, [], history.wait_target)
-    busy = mean(np.array([window.utilization for window in over]))
-    highest = highest_utilization(trace.size, told.service, history.wait_target, factor=_factor(trace))
+    busy = mean(np.array([window.utilisation for window in over]))
+    highest = highest_utilisation(trace.size, told.service, history.wait_target, factor=_factor(trace))
     if not (busy > highest or told.trusted):
         return
     judged = trace.judged
@@ -90,7 +90,7 @@ def overloaded(history: PoolHistory) -> Iterator[Detection]:
     proposed = _proposed(history, judged)
     if proposed > trace.size:
         played = forecast(trace, [proposed], history.wait_target)
-        yield _told(history, judged, played, proposed, {"utilization": busy, "highest_utilization": highest})
+        yield _told(history, judged, played, proposed, {"utilisation": busy, "highest_utilisation": highest})
 
 
 def _windows(history: PoolHistory) -> tuple[float, list[_Window]] | None:
@@ -219,14 +219,14 @@ def _told(
             "p95_wait": seen.value,
             "late_ratio": late,
             "wait_ratio": waited / (waited + float(trace.services.sum())),
-            "load": figures["utilization"] * trace.size,
+            "load": figures["utilisation"] * trace.size,
             "size_needed": float(proposed),
         },
         samples=played.calls,
         p=_p(trace, target),
         fidelity=played.fidelity,
         impact=late,
-        urgency=1.0 if figures["utilization"] > _FULL or math.isfinite(trace.patience) else _LATER,
+        urgency=1.0 if figures["utilisation"] > _FULL or math.isfinite(trace.patience) else _LATER,
         risk=1,
         samples_min=FEWEST * OVER,
         change=Change(

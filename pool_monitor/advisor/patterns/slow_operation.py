@@ -42,6 +42,8 @@ SLOWER, SLOWER_LOW = 1.10, 1.05
 """How many times as long, at least, and the lower bound of its interval."""
 STRETCHES_S = (300.0, 900.0, 3600.0)
 """Seconds of the latest stretches: what began a little ago, and what is small or rare."""
+RARELY_S = 4 * 3600.0
+"""Seconds of the latest stretch of an operation that has fewer than `CALLS_MIN` calls in each of the others."""
 TAIL_CALLS_MIN = 1_000
 TAIL = 2.0
 """A call of the tail takes this many times the former 99th percentile."""
@@ -123,30 +125,61 @@ def _is_special(shift: _Shift, judged: list[_Shift]) -> bool:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 
+class _Past(NamedTuple):
+    """What is compared with: the operation's histogram, and when the calls that the buffer has became slower."""
+
+    now: float
+    operation: OperationHistory
+    calls: ServedCalls
+    """Those in the buffer."""
+    changed: float
+    """inf: they did not."""
+    latest: dict[int, NDArray[np.int64]]
+    """The histogram of the calls in the buffer from some place on, if it was needed already."""
+
+    def counts(self, start: float) -> NDArray[np.int64]:
+        """The histogram of the calls before *start*: the same hour of the days before, if they are known, or else all
+        hours. The calls since then are taken off; the buffer has them all.
+        """
+        counts, age = self.operation.counts.astype(np.int64), self.now - self.operation.hours
+        of_day = np.abs((age + _DAY_S / 2) % _DAY_S - _DAY_S / 2) <= 5400.0
+        same = counts[of_day & (age > _DAY_S / 2)].sum(axis=0)
+        if int(same.sum()) >= CALLS_MIN:
+            return np.asarray(same)
+        first = int(np.searchsorted(self.calls.ended, start))
+        if first not in self.latest:
+            classes = np.searchsorted(service_bounds(), self.calls.service[first:])
+            self.latest[first] = np.bincount(classes, minlength=counts.shape[1])
+        return np.asarray(np.maximum(counts.sum(axis=0) - self.latest[first], 0))
+
+
 def _compared(
     history: PoolHistory, calls: ServedCalls, nth: int, operation: OperationHistory, before: float
 ) -> _Shift | None:
     own = calls.where(calls.operation == nth)
-    found = [_over(history, own, nth, operation, (history.now - seconds, before)) for seconds in STRETCHES_S]
+    stretches = {start: own.between(start, before) for start in (history.now - seconds for seconds in STRETCHES_S)}
+    if all(now.total < CALLS_MIN for now in stretches.values()):
+        start = history.now - RARELY_S
+        stretches = {start: own.between(start, before)}
+        if stretches[start].total < CALLS_MIN:
+            return None
+    past = _Past(history.now, operation, own, _changed(own), {})
+    found = [_over(history, now, nth, past, (start, before)) for start, now in stretches.items()]
     shifts = [shift for shift in found if shift is not None]
     slower = [shift for shift in shifts if _is_slower(shift)]
     return min(slower, key=lambda shift: shift.p) if slower else next(iter(shifts), None)
 
 
-def _over(
-    history: PoolHistory, own: ServedCalls, nth: int, operation: OperationHistory, stretch: tuple[float, float]
-) -> _Shift | None:
-    """Compare the calls that started in one stretch; None: there are too few."""
+def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch: tuple[float, float]) -> _Shift | None:
+    """Compare *now*, the calls that started in one stretch; None: there are too few."""
     breathe()
     start, before = stretch
-    now = own.between(start, before)
     if now.total < CALLS_MIN:
         return None
-    counts = _counts_before(history, own, operation, start)
+    counts = past.counts(start)
     if int(counts.sum()) < CALLS_MIN:
         return None
-    onset = _onset(own, start)
-    if onset < start and int((earlier := _counts_before(history, own, operation, onset)).sum()) >= CALLS_MIN:
+    if past.changed < start and int((earlier := past.counts(past.changed)).sum()) >= CALLS_MIN:
         counts = earlier
     total = int(counts.sum())
     old, new = values_of(counts), np.sort(now.service)
@@ -170,9 +203,8 @@ def _over(
     )
 
 
-def _onset(own: ServedCalls, start: float) -> float:
-    """Return when the calls became slower, if that was before *start*; else *start*. What is after it must not be in
-    the figures of before.
+def _changed(own: ServedCalls) -> float:
+    """Return when the calls became slower; inf: they did not. What is after it must not be in the figures of before.
 
     The moment at which the means of the logarithms before and after differ most, in standard errors (a scan for one
     change of the mean). It counts from `_CHANGE_Z` on, which a constant mean hardly ever reaches.
@@ -182,36 +214,19 @@ def _onset(own: ServedCalls, start: float) -> float:
     logs = np.log(np.maximum(own.service[order], 1e-7))
     count = len(logs)
     if count < 2 * CALLS_MIN:
-        return start
-    middle = float(np.median(logs))
-    spread = 1.4826 * float(np.median(np.abs(logs - middle))) or 1.0
+        return math.inf
+    some = logs[:: math.ceil(count / _VALUES)]
+    middle = float(np.median(some))
+    spread = 1.4826 * float(np.median(np.abs(some - middle))) or 1.0
     scores = np.clip((logs - middle) / spread, -3.0, 3.0)
     deviation = float(scores.std()) or 1.0
     before = np.arange(CALLS_MIN, count - _AFTER_MIN)
     sums = np.cumsum(scores)
-    difference = (sums[-1] - sums[before - 1]) / (count - before) - sums[before - 1] / before
+    upto = sums[CALLS_MIN - 1 : count - _AFTER_MIN - 1]
+    difference = (sums[-1] - upto) / (count - before) - upto / before
     z = difference / (deviation * np.sqrt(1 / before + 1 / (count - before)))
     best = int(np.argmax(z))
-    if z[best] < _CHANGE_Z:
-        return start
-    return min(start, float(own.started[order[before[best]]]))
-
-
-def _counts_before(
-    history: PoolHistory, own: ServedCalls, operation: OperationHistory, start: float
-) -> NDArray[np.int64]:
-    """Return the histogram of the calls before *start*: the same hour of the days before, if they are known, or else
-    all hours. The calls since then are taken off; the buffer has them all.
-    """
-    counts = operation.counts.astype(np.int64)
-    hours = operation.hours
-    since = own.where(own.ended >= start)
-    latest = np.bincount(np.searchsorted(service_bounds(), since.service), minlength=counts.shape[1])
-    of_day = np.abs((history.now - hours + _DAY_S / 2) % _DAY_S - _DAY_S / 2) <= 5400.0
-    same = of_day & (history.now - hours > _DAY_S / 2)
-    if int(counts[same].sum()) >= CALLS_MIN:
-        return np.asarray(counts[same].sum(axis=0))
-    return np.asarray(np.maximum(counts.sum(axis=0) - latest, 0))
+    return float(own.started[order[before[best]]]) if z[best] >= _CHANGE_Z else math.inf
 
 
 def values_of(counts: NDArray[np.int64]) -> Floats:
