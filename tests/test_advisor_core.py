@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,7 +34,7 @@ from pool_monitor.advisor.persistence import Persistence
 from pool_monitor.advisor.priority import confidence, label, score
 from pool_monitor.advisor.replay import replay
 from pool_monitor.clock import ManualClock
-from pool_monitor.snapshot.advice import Change, Effect, Pattern
+from pool_monitor.snapshot.advice import Change, Effect, Pattern, Recommendation
 from pool_monitor.state_machine import IllegalTransition
 
 WALL = 1_700_000_000.0
@@ -452,3 +454,33 @@ def test_a_pass_pauses_in_its_own_thread_and_nowhere_else(monkeypatch: pytest.Mo
     paused.clear()
     yield_gil()
     assert paused == []
+
+
+@pytest.mark.parametrize("damage", ["id", "text", "number", "none"])
+def test_a_dismissal_that_is_damaged_is_not_taken_over(damage: str) -> None:
+    key = Key("overloaded", "pool text", "text")
+    told = Recommendation(
+        id=id_of(key), pattern="overloaded", subject="pool text", pool="text", summary="calls\u00a0wait", action="",
+        score=1.0, confidence=1.0, samples=1, evidence={}, state="dismissed",
+    )  # fmt: skip
+    told = msgspec.structs.replace(
+        told, **{"text": {"summary": "\x1b[2J"}, "number": {"score": math.nan}}.get(damage, {})
+    )
+    row = msgspec.msgpack.encode({"recommendation": told, "at": 1.0, "weight": 1.0, "author": "", "reason": ""})
+    name = "other" if damage == "id" else told.id
+    core = AdvisorCore(0.0)
+    assert core.restore({name: row}) == ([] if damage == "none" else [name])
+    assert len(core.known()) == (damage == "none")
+
+
+def test_a_dismissal_of_a_clock_that_was_far_ahead_ends() -> None:
+    key = Key("overloaded", "pool text", "text")
+    told = Recommendation(
+        id=id_of(key), pattern="overloaded", subject="pool text", pool="text", summary="", action="", score=1.0,
+        confidence=1.0, samples=1, evidence={}, state="dismissed",
+    )  # fmt: skip
+    row = msgspec.msgpack.encode({"recommendation": told, "at": 9e9, "weight": 1.0, "author": "", "reason": ""})
+    core = AdvisorCore(0.0)
+    core.restore({told.id: row})
+    (changed,) = core.take(Look(10.0, 1.7e9, (), {}, {}, {}))
+    assert changed.recommendation.state == "expired"
