@@ -43,7 +43,10 @@ class Tunable(Protocol):
 
     @property
     def effect_delay(self) -> float:
-        """Seconds until a change has had its effect, such as the time until a new worker is ready."""
+        """Seconds until a change has had its effect, such as the time until a new worker is ready.
+
+        A pool may leave it out: it is 0 then.
+        """
 
     def set(self, value: float) -> None:
         """Change the value. To be called in the event loop of the pool. Returns at once.
@@ -51,3 +54,9 @@ class Tunable(Protocol):
         Raises ConfigError for a value outside *low* to *high*, and PoolClosed once the pool drains. Then nothing has
         changed.
         """
+
+
+def effect_delay(tunable: Tunable) -> float:
+    """Seconds until a change of *tunable* has had its effect; 0 where its pool does not say so."""
+    delay: float = getattr(tunable, "effect_delay", 0.0)
+    return delay

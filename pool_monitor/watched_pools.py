@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pool_monitor.log import logger
 from pool_monitor.snapshot import PoolView, WorkerView
 from pool_monitor.snapshot.validation import checked, plain_text
 from pool_monitor.telemetry import FAILURES, describe, pass_on
-from pool_monitor.tunable import Tunable, TunableUnit
+from pool_monitor.tunable import Tunable, TunableUnit, effect_delay
 
 T = TypeVar("T")
 
@@ -186,14 +187,16 @@ def _tunables_of(pool: Monitored) -> list[Tunable]:
     offer = getattr(pool, "tunables", None)
     found = [] if offer is None else list(offer())
     for one in found:
-        numbers = (one.low, one.value, one.high, one.step, one.effect_delay)
+        if inspect.iscoroutinefunction(one.set):
+            raise ValueError(f"{one.name} has a set() that is a coroutine; it has to return at once")
+        numbers = (one.low, one.value, one.high, one.step, effect_delay(one))
         if not isinstance(one.name, str) or not one.name.isidentifier() or len(one.name) > _NAME_MAX:
             raise ValueError(f"a tunable is named {one.name!r:.80}; it needs a name such as size")
         if one.unit not in get_args(TunableUnit):
             raise ValueError(f"{one.name} has the unit {one.unit!r:.80}; there are {', '.join(get_args(TunableUnit))}")
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise ValueError(f"{one.name} has numbers that are not finite: {numbers!r:.200}")
-        if not one.low <= one.value <= one.high or one.step <= 0 or one.effect_delay < 0 or not callable(one.set):
+        if not one.low <= one.value <= one.high or one.step <= 0 or effect_delay(one) < 0 or not callable(one.set):
             raise ValueError(f"{one.name} is not in its range, or has no step: {numbers!r:.200}")
     if len({one.name for one in found}) < len(found):
         raise ValueError("two tunables have the same name")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pool_monitor.advisor.breath import breathe, breathing
 from pool_monitor.advisor.causes import EXPLAINS, cause_of
 from pool_monitor.advisor.core import (
     DISMISSED_S,
@@ -27,6 +30,7 @@ from pool_monitor.advisor.look import Look, look
 from pool_monitor.advisor.multiplicity import significant
 from pool_monitor.advisor.persistence import Persistence
 from pool_monitor.advisor.priority import confidence, label, score
+from pool_monitor.advisor.replay import replay
 from pool_monitor.clock import ManualClock
 from pool_monitor.snapshot.advice import Change, Effect, Pattern
 from pool_monitor.state_machine import IllegalTransition
@@ -431,3 +435,20 @@ def test_a_busy_pool_is_sampled_while_a_span_goes_on() -> None:
     journal.note_needed("text", seen.needed["text"])
     clock.advance(600)
     assert journal.history("text").spans.needed.tolist()[-1] == 40.0
+
+
+def test_a_pass_pauses_in_its_own_thread_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[int] = []
+    monkeypatch.setattr("pool_monitor.advisor.breath.time.sleep", lambda _s: paused.append(threading.get_ident()))
+    replay(np.arange(50_000.0), np.ones(50_000), 2)
+    assert paused == []
+    with breathing():
+        replay(np.arange(50_000.0), np.ones(50_000), 2)
+        other = threading.Thread(target=lambda: replay(np.arange(50_000.0), np.ones(50_000), 2))
+        other.start()
+        other.join()
+    assert len(paused) >= 10  # a replay holds the interpreter for about a millisecond at once
+    assert set(paused) == {threading.get_ident()}
+    paused.clear()
+    breathe()
+    assert paused == []

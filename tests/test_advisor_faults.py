@@ -90,6 +90,13 @@ def test_young_workers_are_not_judged() -> None:
 # -- slower operations ------------------------------------------------------------------------------------------------
 
 
+def test_slower_operation_of_a_few_calls_an_hour_is_found() -> None:
+    work = Work(
+        rate=0.04, operations={"chat": (1.0, 8.0, 0.6)}, seconds=36_000, slow_operations={"chat": (2.0, 18_000)}
+    )
+    assert one(slow_operation(work.history())).subject == "operation chat"
+
+
 @pytest.mark.parametrize("factor", thinned([1.3, 2.0], 2))
 def test_slower_operation_is_found_with_its_factor(factor: float) -> None:
     work = Work(rate=12, operations=MIX, slow_operations={"write": (factor, 1200.0)})

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor import events, telemetry
-from pool_monitor.advisor.call_ring import CallRing
+from pool_monitor.advisor.call_ring import CallRing, joined
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
-from pool_monitor.advisor.journal import Journal
+from pool_monitor.advisor.journal import Journal, calls_of_each
 from pool_monitor.advisor.numbering import OTHER
 from pool_monitor.advisor.pool_journal import BYTES
 from pool_monitor.clock import ManualClock, SystemClock
@@ -335,19 +335,6 @@ def test_an_observation_has_what_happened_since_the_one_before(watched: Watched)
     assert observer.observe(watched.view(), low=1, high=9).calls == []
 
 
-def test_calls_that_an_observation_had_are_counted_once(watched: Watched) -> None:
-    for _ in range(3):
-        watched.ok()
-        watched.clock.advance(1.0)
-        watched.journal.latest_calls("text", 0)
-        watched.failed()
-    watched.clock.advance(10.0)
-    history = watched.journal.history("text")
-    assert history.buckets.ended.sum() == len(history.calls.ended) == 6
-    assert history.by_operation[0].counts.sum() == 6
-    assert watched.journal.history("text").buckets.ended.sum() == 6
-
-
 def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watched) -> None:
     observer = Observer(watched.journal, "text")
     watched.pass_time(1)
@@ -366,6 +353,19 @@ def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watch
     assert seen.failed in (0, 1000)
 
 
+def test_calls_that_an_observation_had_are_counted_once(watched: Watched) -> None:
+    for _ in range(3):
+        watched.ok()
+        watched.clock.advance(1.0)
+        watched.journal.latest_calls("text", 0)
+        watched.failed()
+    watched.clock.advance(10.0)
+    history = watched.journal.history("text")
+    assert history.buckets.ended.sum() == len(history.calls.ended) == 6
+    assert history.by_operation[0].counts.sum() == 6
+    assert watched.journal.history("text").buckets.ended.sum() == 6
+
+
 def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> None:
     about = {"pool": "text", "pool_instance": "one", "worker": "text-0", "pid": 7, "monitor": "m"}
     for duration in (1, 3, 9):
@@ -378,6 +378,33 @@ def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> 
     seen = observer.observe(watched.view(), low=1, high=9)
     assert (seen.cold_start, seen.worker_memory) == (3.0, 50)
     assert seen.cpu_fraction == pytest.approx(0.5, rel=0.1)
+
+
+def test_memory_that_workers_will_take_who_start_now_is_not_free(watched: Watched) -> None:
+    about = {"pool": "text", "pool_instance": "one", "monitor": "m", "pid": 7}
+    free = {"cpus": 4, "cpu_ratio": 0.5, "memory_total": 1000, "memory_used": 400}
+    watched.size = 2
+    watched.pass_time(1)
+    for worker in range(2):
+        events.RESOURCE_WORKER.event.emit({"rss": 100}, {**about, "worker": f"text-{worker}"})
+    observer = Observer(watched.journal, "text")
+
+    def left() -> int | None:
+        return observer.observe(watched.view(), low=1, high=9).memory_free
+
+    assert left() is None
+    events.RESOURCE_HOST.event.emit(free, {"monitor": "m"})
+    assert left() == 600
+    watched.size = 5
+    watched.pass_time(1, idle=2, starting=3)
+    assert left() == 300, "the sample does not know of them"
+    watched.pass_time(3)
+    assert left() == 300
+    events.RESOURCE_HOST.event.emit({**free, "memory_used": 680}, {"monitor": "m"})
+    assert left() == 320
+    watched.size = 9
+    watched.pass_time(1, idle=5, starting=4)
+    assert left() == 0
 
 
 async def test_the_journal_agrees_with_a_real_pool() -> None:
@@ -397,3 +424,46 @@ async def test_the_journal_agrees_with_a_real_pool() -> None:
     served = ~np.isnan(calls.started)
     assert (calls.arrived <= calls.ended).all()
     assert (calls.started[served] <= calls.ended[served] + 1e-6).all()
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(1, 1024), min_size=1, max_size=120), st.integers(5_000, 20_000))
+def test_a_smaller_ring_keeps_its_latest_calls_and_what_was_taken_of_it_never_changes(sizes: list[int], most: int):
+    ring, taken, next_one = CallRing(most), [], 0
+    for size in sizes:
+        numbers = np.arange(next_one, next_one + size)
+        ring.add(np.stack([numbers] * 3).astype(float), np.stack([numbers] * 4).astype(np.int32))
+        next_one += size
+        taken.append((ring.chunks(most), next_one))
+        assert ring.nbytes <= (most + 2 * 4096) * 40 + 40_000
+    for chunks, seen in taken[::10]:
+        assert joined(chunks, most).ended.tolist() == list(range(max(0, seen - most), seen))
+
+
+def test_the_calls_of_many_pools_take_no_more_memory_than_those_of_a_few() -> None:
+    for pools in (1, 4, 20, 64, 1000):
+        journal = Journal([f"pool {number}" for number in range(pools)], ManualClock(), journal_id="many")
+        most = {pool.calls.most for pool in journal.pools.values()}
+        assert most == {calls_of_each(pools)}
+        assert pools * calls_of_each(pools) <= max(4 * CALLS, 5_000 * pools)
+    assert calls_of_each(1) == CALLS
+    assert calls_of_each(20) == CALLS // 5
+
+
+def test_what_was_taken_of_a_journal_is_that_moment_however_long_the_history_takes(watched: Watched) -> None:
+    watched.ok()
+    events.RESOURCE_WORKER.event.emit({"rss": 5}, {"pool": "text", "worker": "text-0", "pid": 7})
+    make = watched.journal.taken("text")
+    before = watched.journal.history("text")
+    for _ in range(3):
+        watched.clock.advance(3700)
+        watched.pass_time(1)
+        watched.ok(whole=90 * MS, worker=1)
+        watched.failed()
+        events.RESOURCE_WORKER.event.emit({"rss": 9}, {"pool": "text", "worker": "text-0", "pid": 7})
+    made = make()
+    assert made.now == before.now
+    assert made.calls.ended.tolist() == before.calls.ended.tolist()
+    assert made.by_operation[0].counts.tolist() == before.by_operation[0].counts.tolist()
+    assert made.by_worker[0].rss.tolist() == before.by_worker[0].rss.tolist() == [5]
+    assert made.by_worker[0].calls.tolist() == before.by_worker[0].calls.tolist()

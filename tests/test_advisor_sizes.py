@@ -204,8 +204,9 @@ def test_a_pool_that_is_too_large_is_told_with_what_it_costs() -> None:
     assert found.risk == 1
 
 
-def test_a_day_is_enough_and_says_that_it_is_no_week() -> None:
-    found = _found(underused, _days(1.01))
+@pytest.mark.parametrize("days", [0.985, 1.01])
+def test_a_day_is_enough_and_says_that_it_is_no_week(days: float) -> None:
+    found = _found(underused, _days(days))
     assert found is not None
     assert found.risk == 2
     assert "peak" in found.check_first

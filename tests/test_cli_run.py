@@ -117,6 +117,18 @@ def test_the_configuration_may_come_from_a_file(command: Command, tmp_path: Path
     assert sorted((tmp_path / "log").read_text().split()) == ["10", "3000"]
 
 
+def test_a_policy_is_found_in_the_working_directory_as_the_target_is(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "policy_of_here.py").write_text("class Two:\n    def decide(self, observation):\n        return 2\n")
+    settings = written(tmp_path / "settings.toml", "[tuner]", "mode = 'auto'", "policy = 'policy_of_here:Two'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    source = written(tmp_path / "in", json.dumps("a text"))
+    done = command("run", TEXT_TOOLS, "keywords", "--input", source, "--output", "out", "--config", settings)
+    assert well(done), done.err
+
+
 # -- what goes wrong with a line --------------------------------------------------------------------------------------
 
 

@@ -170,12 +170,52 @@ def test_a_refusal_says_why_and_what_does_not_run_is_unreachable(
 
 
 def test_what_is_asked_wrongly_is_a_usage_error(command: Command, service: StandIn, address: str) -> None:
-    for args in (["mode", "on"], ["freeze"], ["freeze", "x", "--duration", "soon"], ["rollback", "a", "--all"]):
+    for args in (["mode", "on"], ["freeze"], ["freeze", "x", "--duration", "soon"], ["rollback", "a", "--all"],
+        ["propose", "text", "size", "nan"], ["propose", "text", "size", "inf"]):  # fmt: skip
         assert command("tune", *args, "--address", address).code == 2
     done = command("tune", "approve", "zzz", "--address", address)
     assert done.code == 2
     assert "no change has an id that begins with 'zzz'; there are:\n  a0000001  text: size 4 > 6" in done.err
     assert service.asked == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_value_that_is_no_number_is_a_usage_error(
+    command: Command, service: StandIn, address: str, value: str
+) -> None:
+    done = command("tune", "propose", "text", "size", "--address", address, "--", value)
+    assert (done.code, service.asked) == (2, [])
+    assert "not a number that can be set" in done.err
+
+
+def test_a_change_that_does_not_wait_any_more_is_told_with_its_state(
+    command: Command, service: StandIn, address: str
+) -> None:
+    done = command("tune", "approve", "a0000002", "--address", address)
+    assert done.code == 2
+    assert "a0000002 does not wait for approval: text: timeout 30s > 12s: on trial" in done.err
+
+
+def test_a_decision_of_the_policy_is_explained_and_is_no_trial(
+    command: Command, service: StandIn, address: str
+) -> None:
+    made = advice_samples.trial(9, id="text/size", state="set", origin="policy", reason="12 calls per second need 6")
+    service.report = msgspec.structs.replace(service.report, history=(made, *service.report.history))
+    done = command("tune", "explain", "text/size", "--address", address)
+    assert done.out.endswith("text: size 4 > 6, policy: 12 calls per second need 6\n")
+    assert command("tune", "rollback", "text/size", "--address", address).code == 2
+    assert "text/size" not in command("tune", "history", address).out
+
+
+def test_in_auto_everything_that_is_restored_is_not_the_sizes(command: Command, service: StandIn, address: str) -> None:
+    service.report = msgspec.structs.replace(service.report, tuning=advice_samples.tuning(mode="auto"))
+    said = command("tune", "rollback", "--all", "--address", address).out
+    assert said.startswith("rolled back: everything but the sizes")
+
+
+def test_the_history_names_the_ids_that_explain_takes(command: Command, service: StandIn, address: str) -> None:
+    lines = command("tune", "history", address).out.splitlines()
+    assert [line.split()[1] for line in lines] == ["ID", "a0000002", "a0000003", "a0000004"]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import pytest
 
 from benchmarks.lab.command import main
 from benchmarks.lab.controllers import HPA_FAST, HPA_UTIL, Fixed, Hpa, Oracle, RayServe
-from benchmarks.lab.runs import Score, checked_controllers
-from benchmarks.lab.seeds import seeds_of
+from benchmarks.lab.options import seeds_of
+from benchmarks.lab.runs import Job, Score, checked_controllers, scored
+from benchmarks.lab.scenario import parse
+from benchmarks.lab.simulator import PolicyFailed
 from benchmarks.lab.table import judged, means
 from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import Observation
@@ -168,6 +170,49 @@ def test_lab_writes_the_figures_of_each_run(tmp_path: Path, capsys: pytest.Captu
     names = {"scenario", "controller", "seed", "violations", "p95_wait_s", "worker_hours", "reversals", "peak"}
     assert all(row.keys() == names and 0 <= row["violations"] <= 1 and row["worker_hours"] > 0 for row in rows)
     assert "Pool size: mean of 2 seeds" in capsys.readouterr().out
+
+
+class Once:
+    """A policy that remembers whether it was asked before, and answers what it is given."""
+
+    def __init__(self, answer: object = None) -> None:
+        self.answer, self.asked = answer, 0
+
+    def decide(self, observation: Observation) -> object:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return min(observation.size + 1, 3 + self.asked) if self.answer is None else self.answer
+
+
+once, word, broken, half = Once(), Once("four"), Once(ValueError("boom")), Once(5.6)
+
+
+def test_an_instance_begins_each_run_as_it_was_written():
+    job = Job(parse(SHORT, "short"), 1, f"{__name__}:once")
+    assert scored(job) == scored(job)
+    assert once.asked == 0
+
+
+def test_a_policy_may_answer_with_a_fraction():
+    assert scored(Job(parse(SHORT, "short"), 1, f"{__name__}:half")).peak == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("word", "decide() returned 'four'"), ("broken", "ValueError: boom (test_lab_controllers.py:")]
+)
+def test_a_policy_that_fails_is_named_with_what_it_did(name, words):
+    with pytest.raises(PolicyFailed) as failed:
+        scored(Job(parse(SHORT, "short"), 1, f"{__name__}:{name}"))
+    assert f"{__name__}:{name}, seed 1: the policy failed 1 s after the beginning of short: " in str(failed.value)
+    assert words in str(failed.value)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_runs(tmp_path, capsys):
+    for command in ([], ["advice"]):
+        assert main([*command, "--json", str(tmp_path / "none" / "out.json")]) == 2
+        assert main([*command, "--json", str(tmp_path)]) == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.lab.controllers import Fixed
 from benchmarks.lab.scenario import POOL_SIZE, Scenario, load, parse
-from benchmarks.lab.simulator import Fixed, Simulator, run
+from benchmarks.lab.simulator import Simulator, run
 from pool_monitor import telemetry
 from pool_monitor.advisor.queueing import wait_tail
 from pool_monitor.errors import ConfigError

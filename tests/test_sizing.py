@@ -141,6 +141,28 @@ def test_a_size_goes_up_at_once_and_down_after_a_minute_in_steps() -> None:
     assert max(a - b for a, b in itertools.pairwise(sizes)) <= 4
 
 
+@pytest.mark.parametrize(("need", "wanted"), [(5, 5), (2, 3)])
+def test_a_size_that_nobody_sets_is_wanted_again_and_again(need: int, wanted: int) -> None:
+    """Where a person approves, the size stays: a proposal is made of what is wanted all the time."""
+    stepping = Stepping(Preset())
+    sizes = [stepping.step(float(second), 4, need, cold_start=2.0) for second in range(300)]
+    assert set(sizes[70:]) == {wanted}
+
+
+def test_a_second_growth_by_one_is_waited_for_like_the_first() -> None:
+    stepping, size, sizes = Stepping(Preset()), 4, []
+    for second in range(10):
+        size = stepping.step(float(second), size, size + 1, cold_start=2.0)
+        sizes.append(size)
+    assert sizes == [4, 4, 4, 5, 5, 5, 5, 6, 6, 6]
+
+
+def test_a_load_that_the_range_cannot_serve_is_said_to_need_more() -> None:
+    policy = SizePolicy()
+    fed(policy, 60, 700, size=64)
+    assert "need more than 64 workers" in policy.why
+
+
 def test_a_size_is_held_longer_where_workers_take_long_to_start() -> None:
     stepping = Stepping(Preset())
     assert [stepping.hold(cold) for cold in (0.0, 2.0, 5.0, 30.0, 120.0)] == [60, 60, 150, 300, 600]

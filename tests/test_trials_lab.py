@@ -11,8 +11,7 @@ from benchmarks.lab.scenario import Scenario, parse
 from benchmarks.lab.simulator import Simulator
 from benchmarks.lab.tuned import Tuned
 from pool_monitor.config.tuner import TunerConfig
-from pool_monitor.tuner.driver import carry_out
-from pool_monitor.tuner.intents import TunerInputs
+from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.trial import Trial, TrialStage
 from tests.helpers.gates import IN_GATES
 from tests.helpers.trial_rig import FakeTunable
@@ -98,17 +97,11 @@ class Approved(Tuned):
         if found is not None:
             self.act(simulator.pool, found.value)
 
+    def tunables(self, simulator: Simulator) -> list[Tunable]:
+        return [*simulator.pool.tunables(), *self.more]
+
     def second(self, simulator: Simulator) -> None:
-        tunables = {self._pool: [*simulator.pool.tunables(), *self.more]}
-        view = simulator.pool.view()
-        self._collector.tick()
-        self._collector.sample(view)
-        self._journal.tick({self._pool: view})
-        observation = self._observer.observe(view, low=1, high=32, wait_target=0.1)
-        inputs = TunerInputs(
-            tunables, {self._pool: observation}, lambda pool: self._journal.history(pool, tunables[pool])
-        )
-        carry_out(self.core, self.core.step(self._journal.now(), self._journal.wall(), inputs), tunables)
+        super().second(simulator)
         if self.trial is None and simulator.clock.now >= BEGIN_S:
             identity = self.core.propose(self._pool, self.knob, self.wanted)
             self.core.approve(identity)

@@ -399,6 +399,9 @@ class Foreign:
     def workers(self) -> Any:
         raise NotImplementedError
 
+    async def aset(self) -> None:
+        raise NotImplementedError
+
     def tunables(self) -> Any:
         if isinstance(self.offers, Exception):
             raise self.offers
@@ -434,6 +437,7 @@ def test_the_monitor_sees_what_pools_offer():
         [Offer(step=0.0)],
         [Offer(effect_delay=-1.0)],
         [Offer(set=None)],
+        [Offer(set=Foreign.aset)],
         [Offer(), Offer()],
     ],
 )

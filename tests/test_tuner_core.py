@@ -371,6 +371,33 @@ def test_a_policy_in_recommend_proposes_what_it_has_wanted_for_long_and_takes_it
     assert one.pool.size.seen == []
 
 
+def test_an_approved_proposal_says_what_keeps_it_from_beginning() -> None:
+    one = rig()
+    one.run(2)
+    identity = one.core.propose("text", "timeout", 9.0, "ana", "less")
+    assert one.core.pending()[0].reason == "less"
+    one.core.freeze("release")
+    one.core.approve(identity, "ben")
+    one.run(2)
+    assert one.core.pending()[0].reason == "approved; it waits: frozen (release)"
+
+
+def test_in_auto_the_size_is_the_policys_and_is_not_restored_with_everything_else() -> None:
+    one = rig("auto", policy=Wants(6))
+    one.run(20)
+    assert one.pool.size.value == 6
+    with pytest.raises(UnknownName, match="chosen by the policy"):
+        one.core.rollback()
+    one.core.rollback(everything=True, author="ana")
+    one.run(1)
+    assert one.pool.size.seen == [6]
+    one.core.set_mode("recommend")
+    one.core.rollback(everything=True, author="ana")
+    one.run(1)
+    assert one.pool.size.value == 4
+    assert [made.actor for made in one.core.decisions()] == ["", "ana"]
+
+
 def test_an_effect_that_is_no_number_and_foreign_text_do_not_cost_the_row_of_a_trial() -> None:
     one = rig()
     nan = Effect(metric="x", now=math.nan, expected=1.0, low=0.5, high=1.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,122 @@ def test_calls_that_fail_hold_a_pool_for_a_while_and_not_for_ever() -> None:
     assert watch.why() is None
     play(LONGEST_S + 60, 10, 9)
     assert watch.why() is None, "calls of this pool fail usually"
+
+
+# -- a schedule and what happens meanwhile: cloudfoundry/app-autoscaler#345 (it never comes back), kedacore/keda#6062 --
+
+
+def scheduled(mode: str) -> Rig:
+    """A pool of 4 that has 7 workers for the second and third minute, and a policy that wants nothing."""
+    start, end = (datetime.fromtimestamp(WALL + 40 + after, UTC).astimezone() for after in (60, 180))
+    entry = ScheduleEntry(start=start.strftime("%H:%M"), end=end.strftime("%H:%M"), min_size=7)
+    pool = MiniPool(1, rate=1, knobs=[FakeTunable("timeout", 10.0, 0.01, 60.0, 0.01, "s")])
+    return rig(pool, mode, schedule=(entry,))
+
+
+def frozen(one: Rig) -> None:
+    one.core.freeze("release", 200.0)
+
+
+def other_mode(one: Rig) -> None:
+    one.core.set_mode("auto" if one.core.mode == "recommend" else "recommend")
+
+
+def off_for_a_while(one: Rig) -> None:
+    mode = one.core.mode
+    one.core.set_mode("off")
+    one.run(170)
+    assert one.pool.size.value == 7, "nothing is changed while it is off"
+    one.core.set_mode(mode)
+
+
+@pytest.mark.parametrize("mode", ["recommend", "auto"])
+@pytest.mark.parametrize(
+    ("meanwhile", "after"),
+    [
+        (lambda _one: None, 4),
+        (frozen, 4),
+        (other_mode, 4),
+        (off_for_a_while, 4),
+        (lambda one: blind(one, 30), 4),
+        (lambda one: one.pool.size.set(9.0), 9),
+        (lambda one: one.pool.size.set(3.0), 4),
+    ],
+    ids=["nothing", "frozen", "other mode", "off", "away", "more by hand", "less by hand"],
+)
+def test_when_a_schedule_ends_the_size_from_before_comes_back(mode: str, meanwhile: Any, after: int) -> None:
+    one = scheduled(mode)
+    one.run(110)
+    assert one.pool.size.value == 7
+    meanwhile(one)
+    one.run(10)
+    assert one.pool.size.value >= 7 or one.pool.now > 220
+    one.run(250)
+    assert one.pool.size.value == after
+
+
+@pytest.mark.parametrize("mode", ["recommend", "auto"])
+@pytest.mark.parametrize(("knob", "value", "before"), [("size", 5, 4), ("timeout", 9.0, 10.0)])
+def test_a_schedule_does_not_wait_for_a_trial(mode: str, knob: str, value: float, before: float) -> None:
+    one = scheduled(mode)
+    one.run(10)
+    identity = one.core.propose("text", knob, value)
+    one.core.approve(identity)
+    one.run(60)
+    assert one.pool.size.value == 7
+    trial = next(found for found in one.core.history() if found.id == identity)
+    assert "the schedule asks for 7" in trial.reason
+    if knob == "timeout":
+        assert one.pool.knobs[1].value == before, "its effect could not be told from that of the size"
+
+
+# -- two hands on one pool: dask/distributed#3863 (workers come and go), kedacore/keda#6061 (a size by hand is undone) -
+
+
+def test_two_tuners_of_one_pool_soon_leave_it_alone() -> None:
+    pool = MiniPool(1, rate=10, service=0.3, target=0.3)
+    both = [rig(pool, policy=SizePolicy(), knobs={"size": bounds}) for bounds in ((2, 4), (8, 12))]
+    for _ in range(100):
+        seen = pool.advance()
+        for one in both:
+            one.do(one.core.step(pool.now, WALL + pool.now, one.inputs(seen)))
+    assert len(pool.size.seen) <= 15
+    assert "something else" in both[0].core.view().sizing[0].why
+    both[0].run(620)
+    assert pool.size.value == 4, "it goes on when the other one has stopped"
+
+
+def test_a_larger_size_by_hand_is_kept_as_long_as_one_that_was_needed() -> None:
+    pool = MiniPool(1, size=6, rate=10, service=0.3, target=0.3)
+    one = rig(pool, policy=SizePolicy())
+    one.run(120)
+    pool.size.set(12.0)
+    one.run(55)
+    assert pool.size.value == 12
+    one.run(120)
+    assert pool.size.value < 12
+    pool.size.set(1.0)
+    one.run(10)
+    assert pool.size.value >= 4, "calls wait: too small a size is not kept"
+
+
+# -- workers that cannot start: kubernetes/kubernetes#64088, #130130 (calls wait, and no replica is ready) -------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "recommend"])
+def test_a_pool_whose_workers_die_as_they_start_does_not_get_more_of_them(mode: str) -> None:
+    pool = MiniPool(1, size=4, rate=30, service=0.3, target=0.3)
+    one = rig(pool, mode, policy=SizePolicy())
+    looping = [3]
+    advance = pool.advance
+    pool.advance = lambda seconds=1.0: advance(seconds)._replace(crash_loops=looping[0])  # type: ignore[method-assign]
+    one.run(200)
+    assert pool.size.value == 4
+    assert not one.core.pending()
+    assert "die" in one.core.view().sizing[0].why
+    looping[0] = 0
+    one.run(200)
+    assert pool.size.value > 4 or one.core.pending()
 
 
 # -- events that are sampled: kubernetes/kubernetes#30471, #99394 (a part of the figures is missing) -------------------

@@ -210,14 +210,14 @@ def test_the_report_on_a_period_has_what_is_recommended_and_what_was_changed() -
     assert "advice and tuning" in shown
     assert "overloaded of pool text (score 71): 95% of the calls waited for up to 480ms" in shown
     assert "in that time: 3 changes of settings" in shown
-    assert "| text | size 6 > 4 | rolled back | policy | tuner | p95 wait rose to 310ms |" in markdown(found).replace(
-        "\\>", ">"
-    )
+    assert "| a0000003 | text | size 6 > 4 | rolled back | policy | p95 wait rose to 310ms |" in markdown(
+        found
+    ).replace("\\>", ">")
     assert "advice and tuning" not in period_text(period_report(), width=100, zone=UTC)
 
 
 def test_the_families_are_those_of_the_guide_and_count_by_pattern_and_pool() -> None:
-    told = tuning_families(several(verdicts={"kept": 2}, frozen="x"))
+    told = tuning_families(several(ended={"kept": 2}, frozen="x"))
     found = {one.name.removeprefix("pool_monitor_"): one for one in told}
     assert dict(found["advice_open"].series)[(("pattern", "overloaded"),)] == [1]
     assert found["tuner_mode"].series == [((), [0, 1, 0])]

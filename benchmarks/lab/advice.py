@@ -14,8 +14,8 @@ from typing import get_args
 
 from benchmarks import tables
 from benchmarks.lab.advised import Subject, Verdict, advised
+from benchmarks.lab.options import check_output, seeds_of
 from benchmarks.lab.scenario import ADVICE, Scenario, ScenarioError, load
-from benchmarks.lab.seeds import seeds_of
 from benchmarks.tables import Table
 from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot.advice import Pattern
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         scenarios = _chosen(load(Path(options.scenarios)), options.only)
         seeds = seeds_of(options.seeds)
+        check_output(options.json)
     except (ConfigError, ScenarioError) as error:
         print(f"lab advice: {error}", file=sys.stderr)
         return 2

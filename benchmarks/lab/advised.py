@@ -27,7 +27,7 @@ class AdviceDriver:
         """Patterns that have raised, and what."""
 
     def begin(self, simulator: Simulator) -> None:
-        self._watch = Watch(simulator, windows=False)
+        self._watch = Watch(simulator, simulator.scenario.wait_target_s, windows=False)
         self._core = AdvisorCore(self._watch.journal.since)
         self._watch.attach()
 

@@ -10,16 +10,19 @@ from pathlib import Path
 
 from benchmarks import tables
 from benchmarks.lab import advice
+from benchmarks.lab.options import check_output, seeds_of
 from benchmarks.lab.runs import NAMES, Score, checked_controllers, counted, each
 from benchmarks.lab.scenario import POOL_SIZE, Scenario, ScenarioError, load
-from benchmarks.lab.seeds import seeds_of
+from benchmarks.lab.simulator import PolicyFailed
 from benchmarks.lab.table import judged
 from benchmarks.lab.table import tables as lab_tables
 from pool_monitor.errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what *arguments* say. Returns the exit code."""
+    """Do what *arguments* say. Returns the exit code: 2 for arguments and scenarios that cannot be played, 1 for a
+    policy of the user's that has failed.
+    """
     if arguments[:1] == ["advice"]:
         return advice.main(arguments[1:])
     options = _parser().parse_args(arguments)
@@ -27,11 +30,16 @@ def main(arguments: Sequence[str]) -> int:
         scenarios = load(Path(options.scenarios))
         controllers = checked_controllers(options.controllers.split(","))
         seeds = seeds_of(options.seeds)
+        check_output(options.json)
     except (ConfigError, ScenarioError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 2
     count = counted(scenarios, controllers, seeds)
-    scores = sorted(_shown(each(scenarios, controllers, seeds), count), key=lambda one: _order(one, scenarios))
+    try:
+        scores = sorted(_shown(each(scenarios, controllers, seeds), count), key=lambda one: _order(one, scenarios))
+    except PolicyFailed as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
     hours = {one.name: one.duration_s / 3600.0 for one in scenarios}
     tables.show(lab_tables(scores, hours), as_markdown=options.markdown)
     if Path(options.scenarios) == POOL_SIZE:

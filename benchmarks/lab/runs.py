@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from benchmarks.lab.controllers import HPA_FAST, HPA_UTIL, Fixed, Hpa, Oracle, RayServe
 from benchmarks.lab.scenario import Scenario
-from benchmarks.lab.simulator import Outcome, run
+from benchmarks.lab.simulator import Outcome, PolicyFailed, run
 from benchmarks.lab.tuned import Tuned
 from pool_monitor.advisor.queueing import size_for
 from pool_monitor.errors import ConfigError
@@ -60,8 +61,11 @@ def checked_controllers(names: Sequence[str]) -> list[str]:
 
 
 def scored(job: Job) -> Score:
-    """Do one run."""
-    outcome = run(job.scenario, job.seed, _controller(job))
+    """Do one run. Raises PolicyFailed, with the name of the controller and the seed."""
+    try:
+        outcome = run(job.scenario, job.seed, _controller(job))
+    except PolicyFailed as error:
+        raise PolicyFailed(f"{job.controller}, seed {job.seed}: {error}") from error
     return score_of(job, outcome)
 
 
@@ -92,7 +96,9 @@ def _controller(job: Job) -> Any:
         "hpa-fast": lambda: Hpa(HPA_FAST),
         "ray-serve": RayServe,
     }
-    return made[job.controller]() if job.controller in made else make_policy(job.controller)
+    if job.controller in made:
+        return made[job.controller]()
+    return copy.deepcopy(make_policy(job.controller))  # an instance must not remember the run before
 
 
 def _oracle(scenario: Scenario, seed: int) -> Oracle:

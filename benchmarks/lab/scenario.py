@@ -301,8 +301,8 @@ def _remedy(message: str) -> str:
     if "unknown field" in message:
         return "this laboratory does not play it; leave it out"
     if ".kind`" in message:
-        kinds = [str(one.__struct_config__.tag) for one in (*get_args(Fault), *get_args(Service), *get_args(Rate))]
-        return f"the kinds are {', '.join(kinds)}"
+        kinds = next(of for place, of in (("faults", Fault), ("rate", Rate), ("", Service)) if f".{place}" in message)
+        return f"the kinds are {', '.join(str(one.__struct_config__.tag) for one in get_args(kinds))}"
     if ".pattern`" in message:
         return f"the patterns are {', '.join(get_args(Pattern))}"
     return "correct it, as benchmarks/lab/scenario.py describes the form"
@@ -336,6 +336,7 @@ def _wrong(scenario: Scenario) -> Iterable[str]:
             yield f"service: the weights add up to {sum(part.weight for part in service.parts):g}: they have to be 1"
     for number, fault in enumerate(scenario.faults):
         yield from (f"faults[{number}]: {wrong}" for wrong in _wrong_fault(fault, scenario))
+    yield from _wrong_labels(scenario)
 
 
 def _wrong_numbers(scenario: Scenario) -> Iterable[str]:
@@ -376,7 +377,15 @@ _SUBJECTS: dict[type[_Fault], tuple[str, ...]] = {
     Neighbour: ("host", "pool", EVERYTHING),
 }
 """What a fault may be about."""
+_LABELLED = "pool NAME, worker SLOT, operation NAME, host, process and loop"
 _Kind = Literal["pool", "worker", "operation", "host", "loop", "process", "*"]
+
+
+def _wrong_labels(scenario: Scenario) -> Iterable[str]:
+    for field, labels in (("labels", scenario.labels), ("also_true", scenario.also_true)):
+        for number, label in enumerate(labels):
+            if label.subject.partition(" ")[0] not in get_args(_Kind):
+                yield f"{field}[{number}]: subject = {label.subject!r}: subjects are {_LABELLED}"
 
 
 def _wrong_fault(fault: _Fault, scenario: Scenario) -> Iterable[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.observer import Observer
 from pool_monitor.tuner.policy import Policy
+from pool_monitor.tuner.sizing import whole
 
 INTERVAL_S = 1.0
 
@@ -154,11 +156,12 @@ class Simulator:
 
 
 class Watch:
-    """What watches the pool of a run, as a monitor does: the windows, the journal and the observer. *windows*: whether
-    the collector counts too, which the advisor does not need.
+    """What watches the pool of a run, as a monitor does: the windows, the journal and the observer. *wait_target* is
+    the configured one; None: there is none. *windows*: whether the collector counts too, which the advisor does not
+    need.
     """
 
-    def __init__(self, simulator: Simulator, *, windows: bool = True) -> None:
+    def __init__(self, simulator: Simulator, wait_target: float | None, *, windows: bool = True) -> None:
         scenario = simulator.scenario
         self._simulator, self._name = simulator, scenario.pool
         instances = {scenario.pool: simulator.pool.identity.instance}
@@ -168,7 +171,7 @@ class Watch:
             simulator.clock,
             journal_id="pool_monitor.laboratory",
             instances=instances,
-            wait_target=scenario.wait_target_s,
+            wait_target=wait_target,
         )
         self.observer = Observer(self.journal, scenario.pool)
 
@@ -203,6 +206,19 @@ class Watch:
         )
 
 
+class PolicyFailed(Exception):
+    """A user's policy raised, or answered what is no size. In a service, three times in a row freeze the tuner."""
+
+
+def _failure(error: Exception, simulator: Simulator) -> str:
+    """What a policy raised, and the line of it that did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = len(frames) > 1 and frames[-1].name != whole.__name__
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if own else ""
+    words = f"{type(error).__name__}: {error}{place}"
+    return f"the policy failed {simulator.clock.now:.0f} s after the beginning of {simulator.scenario.name}: {words}"
+
+
 class PolicyDriver:
     """Shows a policy what the tuner would show it, once a second, and sets the size that it wants."""
 
@@ -212,12 +228,15 @@ class PolicyDriver:
         self._watch: Watch | None = None
 
     def begin(self, simulator: Simulator) -> None:
-        self._watch = Watch(simulator)
+        self._watch = Watch(simulator, simulator.scenario.wait_target_s)
         self._watch.attach()
 
     def second(self, simulator: Simulator) -> None:
         assert self._watch is not None
-        wanted = self.policy.decide(self._watch.observe(self._watch.tick()))
+        try:
+            wanted = whole(self.policy.decide(self._watch.observe(self._watch.tick())))
+        except Exception as error:
+            raise PolicyFailed(_failure(error, simulator)) from error
         if wanted is None:
             return
         low, high = simulator.scenario.n_min, simulator.scenario.n_max
@@ -230,8 +249,6 @@ class PolicyDriver:
 
 
 Controller = Policy | Driver
-MakeController = Callable[[Scenario, int], Controller]
-"""Makes a fresh controller for a scenario and a seed. Only an oracle looks at them."""
 
 
 def run(scenario: Scenario, seed: int, controller: Controller, *, traffic: Traffic | None = None) -> Outcome:
@@ -242,18 +259,3 @@ def run(scenario: Scenario, seed: int, controller: Controller, *, traffic: Traff
     simulator.play(driver)
     spent_s = time.process_time() - began
     return simulator.outcome(int(getattr(driver, "out_of_range", 0)), spent_s)
-
-
-class Fixed:
-    """The policy that wants the same size always."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def decide(self, _observation: Observation) -> int:
-        return self.size
-
-
-def mean(outcomes: Sequence[Outcome], field: str) -> float:
-    """Return the mean of a field of Outcome."""
-    return float(np.mean([getattr(one, field) for one in outcomes]))

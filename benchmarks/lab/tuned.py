@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from benchmarks.lab.scenario import Scenario
-from pool_monitor.advisor.journal import Journal
+from benchmarks.lab.simulator import Simulator, Watch
 from pool_monitor.config import TunerConfig
-from pool_monitor.metrics.collector import Collector
+from pool_monitor.tunable import Tunable
 from pool_monitor.tuner.core import TunerCore
 from pool_monitor.tuner.driver import carry_out
 from pool_monitor.tuner.intents import TunerInputs
-from pool_monitor.tuner.observer import Observer
-
-if TYPE_CHECKING:
-    from benchmarks.lab.simulator import Simulator
-
-_numbers = itertools.count(1)
 
 
 class Tuned:
@@ -31,32 +24,28 @@ class Tuned:
         self._config = config or TunerConfig(mode="auto", wait_target=scenario.wait_target_s)
 
     def begin(self, simulator: Simulator) -> None:
-        """Attach the collector and the journal."""
-        self._collector = Collector([self._pool], simulator.clock)
-        self._collector.attach()
-        self._journal = Journal(
-            [self._pool], simulator.clock, journal_id=f"lab-{next(_numbers)}", wait_target=self._config.wait_target
-        )
-        self._journal.attach()
-        self._observer = Observer(self._journal, self._pool)
+        """Attach what watches the pool."""
+        self._watch = Watch(simulator, self._config.wait_target)
+        self._watch.attach()
         self.core = TunerCore(self._config, killed=lambda: False)
+
+    def tunables(self, simulator: Simulator) -> Sequence[Tunable]:
+        """What the tuner may change."""
+        return simulator.pool.tunables()
 
     def second(self, simulator: Simulator) -> None:
         """Tell the core what a second has brought, and do what it wants."""
-        view, tunables = simulator.pool.view(), {self._pool: simulator.pool.tunables()}
-        self._collector.tick()
-        self._collector.sample(view)
-        self._journal.tick({self._pool: view})
+        journal, tunables = self._watch.journal, {self._pool: self.tunables(simulator)}
+        view = self._watch.tick()
         low, high = self._range
-        observation = self._observer.observe(view, low=low, high=high, wait_target=self._config.wait_target)
+        observation = self._watch.observer.observe(view, low=low, high=high, wait_target=self._config.wait_target)
         inputs = TunerInputs(
-            tunables,
-            {self._pool: observation},
-            lambda pool: self._journal.history(pool, tunables[pool]),
+            tunables=tunables,
+            observations={self._pool: observation},
+            history=lambda pool: journal.history(pool, tunables[pool]),
         )
-        carry_out(self.core, self.core.step(self._journal.now(), self._journal.wall(), inputs), tunables)
+        carry_out(self.core, self.core.step(journal.now(), journal.wall(), inputs), tunables)
 
     def end(self, _simulator: Simulator) -> None:
-        """Detach them."""
-        self._collector.detach()
-        self._journal.detach()
+        """Detach it."""
+        self._watch.detach()

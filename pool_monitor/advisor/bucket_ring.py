@@ -22,7 +22,8 @@ class BucketRing:
 
     @property
     def nbytes(self) -> int:
-        return int(self._values.nbytes + self._numbers.nbytes)
+        used = int(np.count_nonzero(self._numbers >= 0))  # the system gives no memory for rows that were never written
+        return used * self._values.strides[0] + int(self._numbers.nbytes)
 
     def number(self, at: float) -> int:
         """The number of the stretch that *at* lies in."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, Ints, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import Estimate
 
@@ -184,10 +185,12 @@ def times_longer(before: Floats, now: Floats) -> Estimate:
 
 def shift_of(before: Floats, now: Floats) -> Estimate:
     """Return what `times_longer` does, of logarithms that are in order."""
+    breathe()
     n, m = len(before), len(now)
     pairs = np.subtract.outer(_thinned(now), _thinned(before)).ravel()
     half = 1.96 * math.sqrt((n + m + 1) / (12 * n * m)) * len(pairs)
     last = len(pairs) - 1
+    breathe()
     low, high = max(math.floor(last / 2 - half), 0), min(math.ceil(last / 2 + half), last)
     places = [low, last // 2, (last + 1) // 2, high]
     least, left, right, most = np.partition(pairs, places)[places].tolist()  # a fifth of the time of sorting

@@ -202,6 +202,8 @@ class PoolHistory(NamedTuple):
     """The limit of the cgroup in processors; None: there is none, or it is not known."""
     memory_free: float | None = None
     """Bytes that may still be used."""
+    calls_most: int = CALLS
+    """Calls that are kept of this pool: with so many in `calls`, earlier ones are forgotten."""
     one_in: int = 1
     """Above 1, a filter leaves out calls, and each in `calls` stands for so many: a replay is of no use. All counts are
     of all calls.

@@ -35,6 +35,9 @@ class HostJournal:
         self.buckets = BucketRing(_COLUMNS, BUCKET_S, BUCKETS)
         self.cpus: float | None = None
         self.memory_free: float | None = None
+        """Bytes, by the latest sample."""
+        self.ready_then: dict[str, int] = {}
+        """By pool: the workers that were ready at that sample, so their memory is counted in it."""
         self.throttled_known = False
         self._lags: list[float] = []  # of one bucket, sorted
         self._lag_bucket: int | None = None

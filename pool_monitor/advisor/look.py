@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection, PatternCheck
-from pool_monitor.advisor.history import CALLS, SPAN_S, PoolHistory
+from pool_monitor.advisor.history import SPAN_S, PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
 from pool_monitor.advisor.replay import needed
 from pool_monitor.snapshot.advice import Pattern
@@ -52,6 +53,7 @@ def look(histories: Sequence[PoolHistory], patterns: Mapping[Pattern, PatternChe
         spans[history.pool] = fresh
         shown = _with_needed(history, fresh)
         for pattern, check in patterns.items():
+            breathe()
             try:
                 ours = [(history.pool, one) for one in check(shown)]
             except FAILURES as error:
@@ -87,7 +89,7 @@ def needed_sizes(history: PoolHistory) -> dict[float, float]:
     kept_since = float(calls.arrived[0])
     begins = spans.at[unknown & ~empty & (spans.at + SPAN_S > kept_since)].tolist()
     going_on = math.floor(history.now / SPAN_S) * SPAN_S
-    if len(calls.arrived) == CALLS and kept_since > going_on:
+    if len(calls.arrived) >= history.calls_most and kept_since > going_on:
         begins.append(going_on)
     for at in begins:
         inside = np.flatnonzero((calls.arrived >= at) & (calls.arrived < at + SPAN_S) & ~np.isnan(calls.started))

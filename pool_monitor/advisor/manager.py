@@ -16,7 +16,7 @@ from pool_monitor.snapshot import PoolView, Recommendation
 from pool_monitor.state_machine import IllegalTransition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pool_monitor.advisor.core import AdvisorCore, Transition
     from pool_monitor.advisor.journal import Journal
@@ -115,13 +115,13 @@ class Advisor:
             )
         async with self._looking:
             core.begin(journal.now())
-            offers, histories = self._context.tunables(), []
+            offers, taken = self._context.tunables(), []
             for name in journal.pools:
                 began = time.thread_time()
-                histories.append(journal.history(name, offers.get(name, ())))
+                taken.append(journal.taken(name, offers.get(name, ())))
                 self._context.spent(time.thread_time() - began)
                 await asyncio.sleep(0)
-            seen, spent_s = await self._thread.run(partial(_looked, histories))
+            seen, spent_s = await self._thread.run(partial(_looked, taken))
             self._context.spent(spent_s)
             began = time.thread_time()
             for pool, needed in seen.needed.items():
@@ -274,10 +274,16 @@ def _load() -> None:
     import pool_monitor.storage.shared_state  # noqa: F401
 
 
-def _looked(histories: list[Any]) -> tuple[Any, float]:
+def _looked(taken: list[Callable[[], Any]]) -> tuple[Any, float]:
     """What `look` finds, and the processor time that it took. For a thread."""
+    from pool_monitor.advisor.breath import breathe, breathing
     from pool_monitor.advisor.look import look
 
     began = time.thread_time()
-    seen = look(histories)
+    with breathing():
+        histories = []
+        for make in taken:
+            histories.append(make())
+            breathe()
+        seen = look(histories)
     return seen, time.thread_time() - began

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,44 +73,15 @@ class OperationJournal:
             counts = np.bincount(operation[failed], weight[failed], len(self._now)).astype(np.int64)
             self._now[:, _FAILED] += counts
 
-    def history(self, operation: int, now: float) -> OperationHistory:
-        """The hours of one operation, oldest first, with the one that goes on."""
+    def taken(self, now: float) -> Callable[[], dict[int, OperationHistory]]:
+        """What there is now. The function makes the histories of it, by operation; a thread may call it."""
         self._turn(math.floor(now / HOUR_S))
-        rows = [(hour, row) for (hour, number), row in self._rows.items() if number == operation]
-        return self._made_of(operation, rows)
+        timeouts = {number: tuple(seen) for number, seen in self._timeouts.items()}
+        return partial(_histories, list(self._rows.items()), self._hour or 0, self._now.copy(), timeouts)
 
     def histories(self, now: float) -> dict[int, OperationHistory]:
-        """The hours of each operation that was called."""
-        self._turn(math.floor(now / HOUR_S))
-        rows: dict[int, list[tuple[int, NDArray[np.uint32]]]] = {number: [] for number in range(len(self._now))}
-        for (hour, number), row in self._rows.items():
-            rows[number].append((hour, row))
-        found = {number: self._made_of(number, hours) for number, hours in rows.items()}
-        return {number: history for number, history in found.items() if len(history.hours)}
-
-    def _made_of(self, operation: int, rows: list[tuple[int, NDArray[np.uint32]]]) -> OperationHistory:
-        hours = [hour for hour, _row in rows]
-        counts = [row.astype(np.int64) for _hour, row in rows]
-        if self._hour is not None and operation < len(self._now) and self._now[operation].any():
-            hours.append(self._hour)
-            counts.append(self._now[operation].copy())
-        table = np.stack(counts) if counts else np.zeros((0, _COLUMNS), np.int64)
-        return OperationHistory(
-            hours=np.array(hours, np.float64) * HOUR_S,
-            counts=table[:, :_CLASSES],
-            timeouts=table[:, _TIMED_OUT].astype(np.float64),
-            failed=table[:, _FAILED].astype(np.float64),
-            timeout=self._timeout(operation),
-        )
-
-    def _timeout(self, operation: int) -> float | None:
-        """The time-out that the latest calls that timed out have had; None: there are none, or they differ."""
-        seen = self._timeouts.get(operation)
-        if not seen:
-            return None
-        middle = statistics.median(seen)
-        alike = sum(abs(duration - middle) <= 0.1 * middle for duration in seen)
-        return middle if alike >= 0.8 * len(seen) else None
+        """The hours of each operation that was called, oldest first, with the one that goes on."""
+        return self.taken(now)()
 
     def _turn(self, hour: int) -> None:
         """Put the hour that went on among the others, if another one has begun."""
@@ -122,6 +95,43 @@ class OperationJournal:
         self._hour = hour
         while self._rows and (len(self._rows) > OPERATION_HOURS or next(iter(self._rows))[0] <= hour - HOURS):
             self._rows.popitem(last=False)
+
+
+_Rows = list[tuple[tuple[int, int], NDArray[np.uint32]]]
+
+
+def _histories(
+    rows: _Rows, hour: int, going_on: NDArray[np.int64], timeouts: Mapping[int, Sequence[float]]
+) -> dict[int, OperationHistory]:
+    hours: dict[int, list[int]] = {}
+    counts: dict[int, list[NDArray[np.int64]]] = {}
+    for (at, number), row in rows:
+        hours.setdefault(number, []).append(at)
+        counts.setdefault(number, []).append(row.astype(np.int64))
+    for number in np.flatnonzero(going_on.any(axis=1)).tolist():
+        hours.setdefault(number, []).append(hour)
+        counts.setdefault(number, []).append(going_on[number])
+    return {number: _history(hours[number], counts[number], timeouts.get(number, ())) for number in sorted(hours)}
+
+
+def _history(hours: list[int], counts: list[NDArray[np.int64]], timeouts: Sequence[float]) -> OperationHistory:
+    table = np.stack(counts)
+    return OperationHistory(
+        hours=np.array(hours, np.float64) * HOUR_S,
+        counts=table[:, :_CLASSES],
+        timeouts=table[:, _TIMED_OUT].astype(np.float64),
+        failed=table[:, _FAILED].astype(np.float64),
+        timeout=_timeout(timeouts),
+    )
+
+
+def _timeout(seen: Sequence[float]) -> float | None:
+    """The time-out that the latest calls that timed out have had; None: there are none, or they differ."""
+    if not seen:
+        return None
+    middle = statistics.median(seen)
+    alike = sum(abs(duration - middle) <= 0.1 * middle for duration in seen)
+    return middle if alike >= 0.8 * len(seen) else None
 
 
 assert OK < ERROR < TIMEOUT

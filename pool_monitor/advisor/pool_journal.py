@@ -22,6 +22,7 @@ from pool_monitor.advisor.call_ring import CallRing
 from pool_monitor.advisor.history import (
     BUCKET_S,
     BUCKETS,
+    CALLS,
     CANCELLED,
     ERROR,
     OK,
@@ -100,15 +101,16 @@ class _Gauges(NamedTuple):
 
 
 class PoolJournal:
-    """The memory of one pool: `CALLS` calls (2 MB), 9 hours of buckets, 8 days of spans, and the histories of its
-    operations and workers. That is about 3 MB for a usual pool and at most `BYTES`. It is used from one thread.
+    """The memory of one pool: at most `CALLS` calls (2 MB), 9 hours of buckets, 8 days of spans, and the histories of
+    its operations and workers. That is about 3 MB for a usual pool and at most `BYTES`. It is used from one thread.
     """
 
-    def __init__(self, pool: str, wait_target: float | None = None) -> None:
+    def __init__(self, pool: str, wait_target: float | None = None, calls: int = CALLS) -> None:
+        """*calls*: how many calls are kept."""
         self.pool = pool
         self.buffer: list[Any] = []
         self.operations, self.workers, self.errors = Numbering(OPERATIONS), Numbering(WORKERS), Numbering(ERRORS)
-        self.calls = CallRing()
+        self.calls = CallRing(calls)
         self.buckets = BucketRing(COUNTED, BUCKET_S, BUCKETS)
         self.spans = BucketRing(_SPAN_COLUMNS, SPAN_S, SPANS)
         self.by_operation = OperationJournal()
@@ -125,6 +127,8 @@ class PoolJournal:
         """Calls that have arrived, that were refused, and that have ended in any way, as the gauges tell, since the
         journal began. Events may be filtered; gauges are not.
         """
+        self.wanted = self.ready = 0
+        """Workers that there should be, and that are busy or idle, by the latest gauges."""
         self._weighed = 0
         self._gauges: _Gauges | None = None
         self._open_incidents: dict[tuple[int, int, int], Incident] = {}
@@ -305,9 +309,9 @@ class PoolJournal:
         self.arrived += arrived
         self.refused += refused
         self.completed += gauges.completed - before.completed
-        ready = view.busy + view.idle
+        self.wanted, self.ready = view.size, view.busy + view.idle
         self.buckets.add(
-            now, arrivals=arrived, size=view.size, ready=ready, busy=view.busy, waiting=view.waiting, ticks=1
+            now, arrivals=arrived, size=view.size, ready=self.ready, busy=view.busy, waiting=view.waiting, ticks=1
         )
         self.spans.add(now, size=view.size, busy=view.busy, ticks=1)
         number = self.spans.number(now)

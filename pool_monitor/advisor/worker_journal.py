@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,14 @@ BYTES = WORKERS * (WINDOWS * 4 * 8 + (RSS_LATEST + RSS_MINIMA) * 2 * 8) + 3 * WO
 """Most bytes of a `WorkerJournal`."""
 
 
+class _TakenProcess(NamedTuple):
+    minima: array[float]
+    latest: array[float]
+    since: float | None
+    rss_limit: float | None
+    leak_rate: float | None
+
+
 class _Process:
     """The process of a slot: since when it is ready, and its samples of memory."""
 
@@ -38,6 +49,10 @@ class _Process:
         """Forget the samples: they are of another process."""
         self.leak_rate: float | None = None
         self.latest, self.minima = array("d"), array("d")  # pairs: when, and how many bytes
+
+    def taken(self) -> _TakenProcess:
+        """Copies of what there is now."""
+        return _TakenProcess(self.minima[:], self.latest[:], self.since, self.rss_limit, self.leak_rate)
 
     def sample(self, at: float, rss: float) -> None:
         self.latest.extend((at, rss))
@@ -126,35 +141,25 @@ class WorkerJournal:
         """The latest sample of each process."""
         return [process.latest[-1] for process in self._processes.values() if process.latest]
 
-    def histories(self, now: float, workers: int) -> dict[int, WorkerHistory]:
-        """The history of each of the first *workers* slots."""
+    def large_memory(self) -> float | None:
+        """The memory of a large worker, in bytes: the 95th percentile; None: not known."""
+        memories = self.memories()
+        return float(np.quantile(memories, 0.95)) if memories else None
+
+    def taken(self, now: float, workers: int) -> Callable[[], dict[int, WorkerHistory]]:
+        """What there is now of the first *workers* slots. The function makes the histories of it, by slot; a thread may
+        call it.
+        """
         self._turn(math.floor(now / WINDOW_S))
         rows = list(self._rows)
         if self._window is not None and self._counts.any():
             rows.append((self._window, self._figures()))
-        table = np.zeros((len(rows), workers, 4))
-        for place, (_number, figures) in enumerate(rows):
-            table[place, : len(figures)] = figures[:workers]
-        at = np.array([number for number, _figures in rows], np.float64) * WINDOW_S
-        return {worker: self._made_of(worker, at, table[:, worker]) for worker in range(workers)}
+        there = {worker: one.taken() for worker, one in self._processes.items() if worker < workers}
+        return partial(_histories, rows, there, workers)
 
-    def _made_of(self, worker: int, at: Floats, table: Floats) -> WorkerHistory:
-        process = self._processes.get(worker) or _Process()
-        samples = np.array([*process.minima, *process.latest], np.float64).reshape(-1, 2)
-        kept = table[:, _CALLS] > 0
-        columns = table[kept].T.copy()
-        return WorkerHistory(
-            at=at[kept],
-            calls=columns[_CALLS],
-            busy=columns[_BUSY],
-            expected=columns[_EXPECTED],
-            failed=columns[_FAILED],
-            since=process.since,
-            rss=samples[:, 1].copy(),
-            rss_at=samples[:, 0].copy(),
-            rss_limit=process.rss_limit,
-            leak_rate=process.leak_rate,
-        )
+    def histories(self, now: float, workers: int) -> dict[int, WorkerHistory]:
+        """The history of each of the first *workers* slots."""
+        return self.taken(now, workers)()
 
     def _figures(self) -> NDArray[np.float64]:
         """By worker: calls, busy seconds, the seconds that the same mix took on all workers, and failed calls."""
@@ -184,3 +189,32 @@ class WorkerJournal:
             more = ((0, max(operations - before[0], 0)), (0, max(workers - before[1], 0)))
             self._counts, self._seconds = np.pad(self._counts, more), np.pad(self._seconds, more)
             self._failed = np.pad(self._failed, more[1])
+
+
+def _histories(
+    rows: list[tuple[int, NDArray[np.float64]]], processes: Mapping[int, _TakenProcess], workers: int
+) -> dict[int, WorkerHistory]:
+    table = np.zeros((len(rows), workers, 4))
+    for place, (_number, figures) in enumerate(rows):
+        table[place, : len(figures)] = figures[:workers]
+    at = np.array([number for number, _figures in rows], np.float64) * WINDOW_S
+    none = _Process().taken()
+    return {worker: _history(processes.get(worker, none), at, table[:, worker]) for worker in range(workers)}
+
+
+def _history(process: _TakenProcess, at: Floats, table: Floats) -> WorkerHistory:
+    samples = np.frombuffer(process.minima + process.latest, np.float64).reshape(-1, 2)
+    kept = table[:, _CALLS] > 0
+    columns = table[kept].T.copy()
+    return WorkerHistory(
+        at=at[kept],
+        calls=columns[_CALLS],
+        busy=columns[_BUSY],
+        expected=columns[_EXPECTED],
+        failed=columns[_FAILED],
+        since=process.since,
+        rss=samples[:, 1].copy(),
+        rss_at=samples[:, 0].copy(),
+        rss_limit=process.rss_limit,
+        leak_rate=process.leak_rate,
+    )

@@ -12,38 +12,40 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.service.client import Client
 from pool_monitor.snapshot import Recommendation, TrialView, TuningReport
 from pool_monitor.view import advice_words
-from pool_monitor.view.text import clean, one_line
+from pool_monitor.view.text import clean
 
 ID_ARGUMENT = click.argument("name", metavar="ID")
 REASON_OPTION = click.option("--reason", default="", help="Why, in words.")
 
 
 def trials_of(report: TuningReport) -> dict[str, TrialView]:
-    """Every trial of *report*, by id: those that wait first."""
+    """Every trial of *report*, by id: those that wait first. Changes without a trial are not among them."""
     tuning = report.tuning
     known = () if tuning is None else (*tuning.pending, *tuning.trials)
-    return {one.id: one for one in (*known, *report.history)}
+    return {one.id: one for one in (*known, *report.history) if not advice_words.is_decision(one)}
 
 
 async def trial_named(service: Client, prefix: str, *, waiting: bool = False) -> TrialView:
     """The only trial whose id begins with *prefix*. *waiting*: of those that wait for approval."""
-    report = await service.tuning(limit=1000)
-    known = trials_of(report)
-    if waiting:
-        pending = () if report.tuning is None else report.tuning.pending
-        known = {one.id: one for one in pending}
-    return known[only(prefix, {name: advice_words.trial_name(one) for name, one in known.items()}, "change")]
+    known = trials_of(await service.tuning(limit=1000))
+    fitting = {name: one for name, one in known.items() if not waiting or one.state in advice_words.WAITING}
+    names = {name: advice_words.trial_name(one) for name, one in fitting.items()}
+    try:
+        return fitting[only(prefix, names, "change")]
+    except ConfigError:
+        others = [one for one in known.values() if prefix and one.id.startswith(prefix.lower())]
+        if len(others) != 1 or others[0].id in fitting:
+            raise
+        words = f"{advice_words.trial_name(others[0])}: {advice_words.STATE_WORDS[others[0].state]}"
+        raise ConfigError(f"the change {others[0].id} does not wait for approval: {words}") from None
 
 
 async def recommendation_named(service: Client, prefix: str) -> Recommendation:
     """The only recommendation whose id begins with *prefix*, or whose digits behind the pattern do."""
     known = {one.id: one for one in (await service.recommendations()).recommendations}
-    return known[only(prefix, {name: recommendation_name(one) for name, one in known.items()}, "recommendation")]
-
-
-def recommendation_name(found: Recommendation) -> str:
-    """What is recommended, in a few words."""
-    return f"{clean(found.pattern)} of {one_line(found.subject)}"
+    return known[
+        only(prefix, {name: advice_words.recommendation_name(one) for name, one in known.items()}, "recommendation")
+    ]
 
 
 def only(prefix: str, names: Mapping[str, str], what: str) -> str:

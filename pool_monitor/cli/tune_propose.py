@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import click
 
@@ -13,10 +14,17 @@ from pool_monitor.dashboard.prompt import user
 from pool_monitor.service.client import open_client, resolve
 
 
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """Refuse what JSON cannot carry."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value:g} is not a number that can be set")
+    return value
+
+
 @click.command("propose")
 @click.argument("pool")
 @click.argument("setting")
-@click.argument("value", type=float)
+@click.argument("value", type=float, callback=_finite)
 @REASON_OPTION
 @AUTHOR_OPTION
 @ADDRESS_OPTION

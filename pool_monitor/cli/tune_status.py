@@ -10,7 +10,7 @@ import click
 from pool_monitor.cli import text_width
 from pool_monitor.cli.alert_options import JSON_OPTION, table_text
 from pool_monitor.cli.output import print_text
-from pool_monitor.cli.tune_options import print_value, recommendation_name
+from pool_monitor.cli.tune_options import print_value
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.snapshot import AdviceReport, TuningReport
 from pool_monitor.view import advice_words as words
@@ -45,7 +45,7 @@ def _lines(report: TuningReport, advice: AdviceReport) -> list[str]:
         if row.trial is not None:
             lines.append(f"{clean(row.id)}  {words.trial_name(row.trial)}: {words.trial_reason(row.trial)}")
         elif row.found is not None:
-            lines.append(f"{clean(row.id)}  {recommendation_name(row.found)}: {one_line(row.found.action)}")
+            lines.append(f"{clean(row.id)}  {words.recommendation_name(row.found)}: {one_line(row.found.action)}")
     return lines
 
 

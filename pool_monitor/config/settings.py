@@ -86,9 +86,9 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
             if kind is PoolConfig and name in _OF_POOL:
                 hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
             raise ConfigError(f"{place} has no field {name!r}; {hint}")
-    for field in msgspec.structs.fields(kind):
-        if field.required and field.encode_name not in table:
-            raise ConfigError(f"{place} lacks {field.encode_name!r}, which it needs")
+    for one in msgspec.structs.fields(kind):
+        if one.required and one.encode_name not in table:
+            raise ConfigError(f"{place} lacks {one.encode_name!r}, which it needs")
     known = hints(kind)
     values = {
         fields[name]: _inner(path, f"{where}.{name}", known[fields[name]], value) for name, value in table.items()

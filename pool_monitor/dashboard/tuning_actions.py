@@ -39,7 +39,7 @@ class TuningRequest(NamedTuple):
             name = advice_words.trial_name(self.row.trial)
         else:
             found = self.row.found
-            name = "" if found is None else f"{found.pattern} of {one_line(found.subject)}"
+            name = "" if found is None else advice_words.recommendation_name(found)
         who = f" as {one_line(self.author)}" if self.author else ""
         return f"{_VERBS[self.action]} {name}{who}"
 

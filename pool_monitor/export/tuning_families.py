@@ -56,9 +56,9 @@ def tuning_families(snapshot: Snapshot) -> Iterator[Family]:
         yield family_of(name, text, [] if tuning is None else [((), [read(tuning)])])
     yield family_of(
         "tuner_changes_total",
-        "Changes of settings that are over, by what became of them, since the monitor was made.",
-        [] if tuning is None else [((), [tuning.verdicts.get(state, 0) for state in _OVER])],
-        "verdict",
+        "Changes of settings that are over, by the state in which they ended, since the monitor was made.",
+        [] if tuning is None else [((), [tuning.ended.get(state, 0) for state in _OVER])],
+        "state",
         _OVER,
     )
     for name, (text, of_pool) in _SIZES.items():

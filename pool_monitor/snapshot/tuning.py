@@ -29,7 +29,7 @@ ChangeState = Literal[TrialState, "set"]
 
 
 class TrialView(Struct, frozen=True, kw_only=True):
-    """One change of one tunable, from the proposal to the verdict."""
+    """One change of one tunable, from the proposal to its end."""
 
     id: str
     pool: str
@@ -93,7 +93,7 @@ class TuningView(Struct, frozen=True, kw_only=True):
     trials: tuple[TrialView, ...] = ()
     """The latest other trials, the newest first."""
     sizing: tuple[SizingView, ...] = ()
-    verdicts: dict[str, int] = {}
+    ended: dict[TrialState, int] = {}
     """How many trials have ended in each state since the monitor was made."""
 
 

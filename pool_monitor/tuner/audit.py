@@ -61,6 +61,7 @@ class LoggedChange(Struct, kw_only=True):
     origin: str
     why: str
     actor: str = ""
+    """Who asked for it; empty: the tuner itself."""
     failed: str = ""
     """Why it could not be made; empty: it was."""
 

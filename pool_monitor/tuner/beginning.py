@@ -74,6 +74,7 @@ class Starter:
             memory.book.move(trial, "refuse", memory.wall, words)
             return
         if reason := self._in_the_way(trial):
+            reason = f"approved; {reason}" if trial.approved else reason
             if trial.reason != reason:
                 memory.book.note(trial, memory.wall, reason)
             return
@@ -98,6 +99,8 @@ class Starter:
             return f"it waits: {held}"
         if other := memory.book.running(trial.pool):
             return f"it waits for the trial {other.id}"
+        if found := memory.contested.why(memory.now, trial.pool, trial.knob):
+            return f"it waits: {found}"
         if not trial.protective and (name := firing(memory.inputs.alerts, trial.pool)):
             return f"it waits: the alert {name} fires"
         return None

@@ -125,7 +125,9 @@ class TunerCore:
         """
         memory = self._memory
         if pool not in memory.inputs.tunables:
-            raise UnknownName(f"no pool {pool!r:.80}; there are {', '.join(sorted(memory.inputs.tunables)) or 'none'}")
+            raise UnknownName(
+                f"no pool {pool!r:.80} offers settings; these do: {', '.join(sorted(memory.inputs.tunables)) or 'none'}"
+            )
         tunable = memory.tunable(pool, knob)
         if tunable is None:
             names = ", ".join(sorted(memory.settings_of(pool))) or "none"
@@ -152,7 +154,7 @@ class TunerCore:
             reason=plain(reason)[:TEXT_MAX] or "a person asks for it",
             pinned=memory.pinned.get((pool, knob)),
         )
-        memory.book.move(trial, "ask", memory.wall, "it waits for approval", plain(author)[:TEXT_MAX])
+        memory.book.move(trial, "ask", memory.wall, trial.why, plain(author)[:TEXT_MAX])
         return trial.id
 
     def approve(self, name: str, author: str = "") -> None:
@@ -173,7 +175,8 @@ class TunerCore:
 
     def rollback(self, name: str | None = None, author: str = "", *, everything: bool = False) -> list[str]:
         """Undo the trial *name*; None: those that run, or else the latest that was kept. *everything*: restore every
-        setting to the value with which its pool began, which is what the operator wrote.
+        setting to the value with which its pool began, which is what the operator wrote; in ``auto`` all but the sizes,
+        which the policy would set back at once.
 
         Returns the ids of the trials. Raises UnknownName, and ConfigError if there is nothing to undo, or another trial
         of the pool runs.
@@ -187,7 +190,7 @@ class TunerCore:
             kept = [trial for trial in memory.book if trial.stage is TrialStage.KEPT]
             found = found or kept[-1:]
             if not found:
-                raise UnknownName("no change can be rolled back: there is none")
+                raise UnknownName(f"no change can be rolled back: there is none{self._policy_hint()}")
         else:
             found = [memory.book.find(name)]
         for trial in found:
@@ -283,6 +286,7 @@ class TunerCore:
 
     def applied(self, pool: str, knob: str, value: float, trial: str | None) -> None:
         """The driver has set a setting; its value is *value* now."""
+        self._memory.contested.was_set(pool, knob, value)
         self._memory.was_set(pool, knob, value if trial is None else None)
         if trial is not None and (found := self._memory.book.get(trial)) is not None:
             self._runner.applied(found, value)
@@ -314,7 +318,7 @@ class TunerCore:
         return trial
 
     def _revert(self, actor: str) -> list[str]:
-        """Restore every setting to what the operator wrote."""
+        """Restore every setting to what the operator wrote; in ``auto``, all but the sizes."""
         memory, undone = self._memory, []
         for trial in memory.book:
             if trial.stage in (TrialStage.APPLYING, TrialStage.VALIDATING):
@@ -328,9 +332,17 @@ class TunerCore:
             running = memory.book.running(pool)
             if tunable is None or (running is not None and running.knob == knob):
                 continue
+            if knob == "size" and memory.mode == "auto":
+                continue  # the policy chooses it, and would set it back at once
             if not same(tunable.value, value, tunable.step) and tunable.low <= value <= tunable.high:
                 memory.set(pool, tunable, value, "manual", "everything is restored", actor, restores=True)
         return undone
+
+    def _policy_hint(self) -> str:
+        """Say in ``auto`` that a size which the policy has set is no trial."""
+        if self._memory.mode != "auto":
+            return ""
+        return " that was on trial; sizes are chosen by the policy: set the mode recommend, then roll back everything"
 
     def _look_at_clocks(self, now: float, wall: float) -> None:
         """Notice time in which nothing was measured, and a clock that has jumped."""

@@ -6,19 +6,21 @@ from datetime import UTC, datetime
 
 from pool_monitor.tuner.trial import Trial, TrialStep
 
+_ORIGINS = {"manual": "by hand", "advice": "by the advisor", "policy": "by the policy", "season": "by the season"}
+
 
 def explained(trial: Trial, now: float, wall: float) -> str:
     """Return everything that is known of *trial*, as lines of text."""
     unit = "" if trial.unit in ("count", "ratio") else f" {trial.unit}"
     lines = [
         f"trial {trial.id}: {trial.knob} of pool {trial.pool}, from {trial.before:g} to {trial.after:g}{unit}",
-        f"proposed {_when(trial.started_at)} by {trial.origin}: {trial.why}",
-        f"{trial.stage.value} since {_when(trial.changed_at)}: {trial.reason}",
+        f"proposed {_when(trial.started_at)} {_ORIGINS.get(trial.origin, f'by {trial.origin}')}: {trial.why}",
+        f"{trial.stage.value.replace('_', ' ')} since {_when(trial.changed_at)}: {trial.reason}",
     ]
     if trial.due is not None:
         lines.append(f"the next look is in {max(0.0, trial.due - now):.0f} s, {_when(wall + trial.due - now)}")
     if trial.pinned is not None:
-        lines.append(f"the operator has set {trial.pinned:g}{unit}")
+        lines.append(f"the pool began with {trial.pinned:g}{unit}")
     if (effect := trial.effect) is not None:
         lines.append(
             f"expected: {effect.metric} from {effect.now:.4g} to {effect.expected:.4g} "
@@ -41,7 +43,7 @@ def explained(trial: Trial, now: float, wall: float) -> str:
 
 
 def _step(step: TrialStep) -> str:
-    what = "note" if step.note else step.stage.value
+    what = "note" if step.note else step.stage.value.replace("_", " ")
     return f"  {_when(step.at)} {what}{f' by {step.actor}' if step.actor else ''}: {step.reason}"
 
 

@@ -18,6 +18,7 @@ from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.tunable import effect_delay
 from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
 from pool_monitor.tuner.rules import range_of
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
-_VERDICTS: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
+_OVER: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
@@ -61,7 +62,7 @@ class Tuner:
         """Whether a person has asked for something that is not done yet."""
         self._observations: dict[str, Observation] = {}
         """The latest, by pool."""
-        self._verdicts: dict[str, int] = {}
+        self._ended: dict[TrialState, int] = {}
         self._handler = f"pool_monitor tuner {context.monitor}"
 
     # -- the mode -------------------------------------------------------------------------------------------------
@@ -113,9 +114,9 @@ class Tuner:
         """What a Snapshot shows; None: the tuner is off and was never on."""
         if self._core is not None:
             view = self._core.view()
-            running = tuple(one for one in view.trials if one.state not in _VERDICTS)
-            over = tuple(one for one in view.trials if one.state in _VERDICTS)
-            return replace(view, trials=(*running, *over[:SHOWN]), verdicts=dict(self._verdicts))
+            running = tuple(one for one in view.trials if one.state not in _OVER)
+            over = tuple(one for one in view.trials if one.state in _OVER)
+            return replace(view, trials=(*running, *over[:SHOWN]), ended=dict(self._ended))
         if self.mode == "off":
             return None
         return TuningView(mode=self.mode, policy=self._config.tuner.policy)
@@ -142,7 +143,8 @@ class Tuner:
 
     def rollback(self, trial: str | None = None, *, everything: bool = False, author: str = "") -> list[str]:
         """Restore the value before a trial; None: of what is on trial, or else of the latest change that was kept.
-        *everything*: restore each setting to the value with which its pool began. Return the ids of the trials.
+        *everything*: restore each setting to the value with which its pool began; in ``auto`` all but the sizes, which
+        the policy chooses. Return the ids of the trials.
 
         Raises UnknownName where there is nothing to restore, and ConfigError for a trial that has changed nothing.
         """
@@ -235,7 +237,7 @@ class Tuner:
                     low=round(low),
                     high=round(high),
                     wait_target=self._config.tuner.wait_target,
-                    cold_start=size.effect_delay,
+                    cold_start=effect_delay(size),
                 )
         return found
 
@@ -330,8 +332,8 @@ class Tuner:
 
     def _count(self, _event: object, _measurements: object, about: Mapping[str, Any], _config: object) -> None:
         """The handler of ``tuning.transition``."""
-        if about["monitor"] == self._context.monitor and about["to"] in _VERDICTS:
-            self._verdicts[about["to"]] = self._verdicts.get(about["to"], 0) + 1
+        if about["monitor"] == self._context.monitor and about["to"] in _OVER:
+            self._ended[about["to"]] = self._ended.get(about["to"], 0) + 1
 
     @property
     def held_bytes(self) -> int:

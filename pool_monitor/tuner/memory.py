@@ -20,6 +20,7 @@ from pool_monitor.tuner.audit import (
     restored,
     restored_changes,
 )
+from pool_monitor.tuner.contested import ContestedSettings
 from pool_monitor.tuner.freeze import FreezeBook
 from pool_monitor.tuner.intents import Apply, Emit, Intent, StoreRows, TunerInputs
 from pool_monitor.tuner.pace import Pace
@@ -75,6 +76,7 @@ class TunerMemory:
         self._seen_at: dict[tuple[str, str], float] = {}
         """When each setting of `pinned` was seen last, monotonic."""
         self.killed = False
+        self.contested = ContestedSettings()
         self._refused: dict[tuple[str, str], float] = {}
         self._asked: dict[tuple[str, str], LoggedChange] = {}
         """By pool and setting: the change without a trial that is under way."""
@@ -123,6 +125,8 @@ class TunerMemory:
                 if found is not None and isfinite(found.value):
                     self._seen_at[pool, found.name] = self.now
                     self.pinned.setdefault((pool, found.name), found.value)
+                    self.contested.look(self.now, pool, found.name, found.value)
+        self.contested.keep(set(self._seen_at))
         self._seen_at = {key: at for key, at in self._seen_at.items() if self.now - at <= GONE_S}
         self.pinned = {key: value for key, value in self.pinned.items() if key in self._seen_at}
         self._refused = {key: until for key, until in self._refused.items() if key in self.pinned}

@@ -62,6 +62,8 @@ class Observation(NamedTuple):
     """Bytes that more workers may take; None: not known."""
     failed: int = 0
     """Calls of *ended* that have ended with an error."""
+    crash_loops: int = 0
+    """Workers that die again and again as they start, or soon after."""
     ended: int | None = None
     """Calls that have ended on a worker in the interval, also those that *calls* lacks, such as those whose events are
     filtered; None: not known.

@@ -63,7 +63,8 @@ class Observer:
         kept = _ended(columns, interval)
         measured = pool.cold_start
         target = pool.wait_target if wait_target is None else wait_target
-        free = journal.host.memory_free if memory_free is None else memory_free
+        free = journal.memory_left() if memory_free is None else memory_free
+        worker = pool.by_worker.large_memory()
         return Observation(
             now=now,
             wall=journal.wall(),
@@ -82,8 +83,9 @@ class Observer:
             cold_start=cold_start if measured is None else measured,
             cpus=journal.host.cpus,
             cpu_fraction=self._fraction(now),
-            worker_memory=_large(pool.by_worker.memories()),
+            worker_memory=None if worker is None else int(worker),
             memory_free=None if free is None else int(free),
+            crash_loops=view.crash_loops,
             failed=int(np.count_nonzero(columns.outcome[kept] == ERROR)) * pool.weights[1],
             ended=max(len(kept), completed - refused),
         )
@@ -109,8 +111,3 @@ def _ended(columns: Calls, interval: float) -> NDArray[np.intp]:
 def _calls(columns: Calls, kept: NDArray[np.intp]) -> Sequence[EndedCall]:
     times = (columns.arrived[kept].tolist(), columns.started[kept].tolist(), columns.ended[kept].tolist())
     return list(map(EndedCall, *times))
-
-
-def _large(memories: list[float]) -> int | None:
-    """The memory of a large worker: the 95th percentile."""
-    return int(np.quantile(memories, 0.95)) if memories else None

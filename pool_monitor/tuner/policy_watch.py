@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pool_monitor.tunable import effect_delay
 from pool_monitor.tuner.comparison import TrialWindow, plain_harm
 from pool_monitor.tuner.memory import TunerMemory
 from pool_monitor.tuner.running import TrialRunner
@@ -74,7 +75,9 @@ class PolicyWatch:
         if history is None:
             return
         tunable = memory.tunable(self._pool, "size")
-        settled = episode.at + (tunable.effect_delay if tunable is not None and episode.after > episode.before else 0.0)
+        settled = episode.at + (
+            effect_delay(tunable) if tunable is not None and episode.after > episode.before else 0.0
+        )
         window = TrialWindow(
             "size", episode.before, episode.after, episode.began - memory.pace.baseline, episode.began, settled
         )

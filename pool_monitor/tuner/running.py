@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pool_monitor.log import logger
-from pool_monitor.tunable import Tunable
+from pool_monitor.tunable import Tunable, effect_delay
 from pool_monitor.tuner.comparison import TrialVerdict, TrialWindow, judge, plain_harm
 from pool_monitor.tuner.freeze import firing
 from pool_monitor.tuner.intents import Apply
@@ -189,7 +189,7 @@ class TrialRunner:
         """The value has been set: the validation begins."""
         memory, pace = self._memory, self._memory.pace
         tunable = memory.tunable(trial.pool, trial.knob)
-        delay = pace.warm_up + (tunable.effect_delay if tunable is not None else 0.0)
+        delay = pace.warm_up + (effect_delay(tunable) if tunable is not None else 0.0)
         course.applied = course.changed = memory.now
         course.settled = memory.now + delay
         course.look = memory.now + pace.look

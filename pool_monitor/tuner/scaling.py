@@ -21,6 +21,7 @@ from pool_monitor.tuner.policy_watch import PolicyWatch
 from pool_monitor.tuner.proposals import Proposer
 from pool_monitor.tuner.running import TrialRunner
 from pool_monitor.tuner.sizing import SizePolicy, Sizer, Sizing
+from pool_monitor.tuner.trial import Trial
 
 FAILURES = 3
 """So many exceptions of a policy in a row freeze the tuner."""
@@ -87,6 +88,8 @@ class Scaler:
         self._memory, self._proposer, self._runner = memory, proposer, runner
         self._policies, self._rows, self._timer = policies, dict(rows), timer
         self._pools: dict[str, _Pool] = {}
+        self._raised: dict[str, tuple[int, int] | None] = {}
+        """Of pools that were not looked at for a while, because the mode was ``off``."""
 
     def step(self) -> None:
         """Look at each pool that was measured."""
@@ -99,6 +102,7 @@ class Scaler:
             if tunable is None or (pool not in self._pools and len(self._pools) >= POOLS_MAX):
                 continue
             known = self._pools.setdefault(pool, _Pool())
+            known.raised = self._raised.pop(pool, known.raised)
             if known.sizer is None and not known.error:
                 self._make(pool, known)
             if known.sizer is not None:
@@ -109,9 +113,10 @@ class Scaler:
         return tuple(known.view for _, known in sorted(self._pools.items()) if known.view is not None)
 
     def _keep(self, pools: Collection[str]) -> None:
-        """Forget the others, but for what their season has learned: they may come back."""
+        """Forget the others, but for what their season has learned and the schedule has raised: they may come back."""
         for pool in self._pools.keys() - set(pools):
             known = self._pools.pop(pool)
+            self._raised[pool] = known.raised
             if known.sizer is not None and (state := known.sizer.state()) and len(self._rows) < POOLS_MAX:
                 self._rows[f"season:{pool}"] = state
 
@@ -151,14 +156,7 @@ class Scaler:
         wanted = None if wanted is None else min(max(wanted, low), high)
         if wanted is not None and auto and known.watch is not None:
             wanted = known.watch.bounded(wanted)
-        why = plain(sizing.why)[:TEXT_MAX]
-        known.failing.observe(
-            seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
-        )
-        failing = known.failing.why()
-        least = min(size, high, size if sizing.ceiling is None else max(sizing.ceiling, low))
-        if failing is not None and wanted is not None and wanted <= least:
-            wanted, why = least, f"{failing}; {why}"[:TEXT_MAX]
+        wanted, why = self._sensible(pool, known, seen, sizing, wanted)
         known.view = SizingView(
             pool=pool,
             size=size,
@@ -183,6 +181,25 @@ class Scaler:
         else:
             self._follow_schedule(pool, known, tunable, sizing, low, high)
             self._propose(pool, known, sizer, tunable, wanted, why)
+
+    def _sensible(
+        self, pool: str, known: _Pool, seen: Observation, sizing: Sizing, wanted: int | None
+    ) -> tuple[int | None, str]:
+        """Return *wanted* without what calls that fail, or workers that die, would make of it, and why in words."""
+        memory, size, why = self._memory, seen.size, plain(sizing.why)
+        known.failing.observe(
+            seen.now, seen.interval, len(seen.calls) if seen.ended is None else seen.ended, seen.failed
+        )
+        failing = known.failing.why()
+        least = min(size, seen.high, size if sizing.ceiling is None else max(sizing.ceiling, seen.low))
+        if failing is not None and wanted is not None and wanted <= least:
+            wanted, why = least, f"{failing}; {why}"
+        most = max(size, seen.low)
+        if seen.crash_loops and wanted is not None and wanted > most and sizing.origin != "schedule":
+            wanted, why = most, f"it does not grow while workers die as they start; {why}"
+        if contested := memory.contested.why(memory.now, pool, "size"):
+            why = f"it does not shrink: {contested}; {why}"
+        return wanted, why[:TEXT_MAX]
 
     def _watch(self, pool: str, known: _Pool, sizing: Sizing, took: float) -> None:
         """Look at how the policy behaves."""
@@ -222,12 +239,12 @@ class Scaler:
         if wanted < size and (trial is not None or self._only_up(pool)):
             return
         if trial is not None:
-            if seen.waiting * 2 < size:  # not pressing: the trial goes on with the size it has
+            if origin == "schedule":
+                self._make_way(trial, f"the schedule asks for {wanted} workers")
+            elif seen.waiting * 2 < size:  # not pressing: the trial goes on with the size it has
                 return
-            if trial.knob == "size":
-                self._runner.leave(trial, f"more workers were needed meanwhile ({wanted})")
             else:
-                self._runner.undo(trial, f"the load has changed: {wanted} workers were needed")
+                self._make_way(trial, f"the load has changed: {wanted} workers were needed")
         for one in memory.book.waiting():
             if (one.pool, one.knob) == (pool, "size"):
                 memory.book.move(one, "lapse", memory.wall, f"the size is {wanted} by now")
@@ -237,10 +254,18 @@ class Scaler:
         if known.watch is not None and origin == "policy":
             known.watch.changed(size, wanted)
 
+    def _make_way(self, trial: Trial, reason: str) -> None:
+        """End *trial* so that the size can change. What another setting has done could not be told apart from that."""
+        if trial.knob == "size":
+            self._runner.leave(trial, reason)
+        else:
+            self._runner.undo(trial, reason)
+
     def _only_up(self, pool: str) -> bool:
         memory = self._memory
         frozen = memory.freezes.frozen(memory.now, memory.wall) or memory.freezes.held(memory.now)
-        return bool(frozen or memory.inputs.outage or firing(memory.inputs.alerts, pool))
+        contested = memory.contested.why(memory.now, pool, "size")
+        return bool(frozen or contested or memory.inputs.outage or firing(memory.inputs.alerts, pool))
 
     # -- recommend --------------------------------------------------------------------------------------------------
 
@@ -251,6 +276,8 @@ class Scaler:
         if lowest is not None and lowest > size:
             before = known.raised[0] if known.raised is not None else size
             known.raised = (before, lowest)
+            if (trial := memory.book.running(pool)) is not None:
+                self._make_way(trial, f"the schedule asks for {lowest} workers")
             memory.set(pool, tunable, lowest, "schedule", f"the schedule asks for {lowest}", grows=True)
         else:
             self._lower(pool, known, tunable, sizing.floor, low, high)

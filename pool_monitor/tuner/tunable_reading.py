@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, NoReturn
 
-from pool_monitor.tunable import Tunable, TunableUnit
+from pool_monitor.tunable import Tunable, TunableUnit, effect_delay
 
 
 class TunableReading(NamedTuple):
@@ -35,7 +35,7 @@ def read(tunable: Tunable) -> TunableReading | None:
             float(tunable.high),
             float(tunable.step),
             bool(tunable.live),
-            float(tunable.effect_delay),
+            float(effect_delay(tunable)),
         )
     except Exception:  # noqa: BLE001 (the code of another package)
         return None

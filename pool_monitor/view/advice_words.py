@@ -142,12 +142,17 @@ def is_open(found: Recommendation) -> bool:
     return found.state in ("new", "open")
 
 
+def recommendation_name(found: Recommendation) -> str:
+    """Return what is recommended, in a few words: ``overloaded of pool text``."""
+    return f"{clean(found.pattern)} of {one_line(found.subject)}"
+
+
 def recommendation_line(found: Recommendation) -> str:
     """Return one recommendation in one line."""
     effect = effect_words(found.effect, found.change)
     expected = f"; expected: {effect}" if effect else ""
     return (
-        f"{clean(found.pattern)} of {one_line(found.subject)} (score {found.score:.0f}): {one_line(found.summary)}; "
+        f"{recommendation_name(found)} (score {found.score:.0f}): {one_line(found.summary)}; "
         f"do: {one_line(found.action)}{expected}"
     )
 
@@ -155,7 +160,7 @@ def recommendation_line(found: Recommendation) -> str:
 def recommendation_lines(found: Recommendation, now: float) -> Iterator[str]:
     """Yield everything about one recommendation."""
     yield (
-        f"{clean(found.pattern)} of {one_line(found.subject)}: {PATTERN_WORDS.get(found.pattern, '')}; score "
+        f"{recommendation_name(found)}: {PATTERN_WORDS.get(found.pattern, '')}; score "
         f"{found.score:.0f} of 100, confidence {fmt.percent(found.confidence)}, {fmt.plural(found.samples, 'sample')}"
     )
     yield one_line(found.summary)
@@ -187,13 +192,26 @@ def trial_name(trial: TrialView) -> str:
     return f"{one_line(trial.pool)}: {change_words(trial.knob, trial.before, trial.after, trial.unit)}"
 
 
+def is_decision(made: TrialView) -> bool:
+    """Whether *made* is a change without a trial: its id is ``POOL/SETTING``, and others may have the same."""
+    return "/" in made.id
+
+
+def decision_line(made: TrialView) -> str:
+    """Return a change without a trial, and why it was made: ``2026-11-30 08:55:00 text: size 4 > 6, policy: ...``."""
+    by = f" by {one_line(made.actor)}" if made.actor else ""
+    at = fmt.short_time(made.started_at, 365 * 86_400.0, 1)
+    return f"{at} {trial_name(made)}, {one_line(made.origin)}{by}: {one_line(made.reason)}"
+
+
 def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
     """Yield everything about one trial."""
     ends = "" if trial.due_at is None else f", ends in {fmt.whole_age(max(trial.due_at - now, 0.0))}"
     yield f"{trial_name(trial)}: {STATE_WORDS[trial.state]} for {age(now, trial.changed_at)}{ends}"
     if trial.why:
         yield f"why: {one_line(trial.why)}"
-    yield f"now: {one_line(trial.reason)}"
+    if trial.reason != trial.why:
+        yield f"now: {one_line(trial.reason)}"
     if trial.effect is not None:
         change = Change(knob=trial.knob, current=trial.before, proposed=trial.after)
         yield f"expected: {effect_words(trial.effect, change)}"
@@ -204,8 +222,10 @@ def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
 
 
 def trial_reason(trial: TrialView) -> str:
-    """Return why a trial was proposed while it waits, and else why it is in its state."""
-    return one_line(trial.why or trial.reason) if trial.state in WAITING else one_line(trial.reason)
+    """Return why a trial is in its state; while it waits, why it was proposed, after what keeps it from beginning."""
+    if trial.state not in WAITING or not trial.why or trial.why == trial.reason:
+        return one_line(trial.reason)
+    return one_line(f"{trial.reason}; {trial.why}")
 
 
 # -- the tuner --------------------------------------------------------------------------------------------------------
@@ -239,7 +259,7 @@ def sizing_words(sizing: SizingView) -> str:
     bounds = [f"{sizing.low} to {sizing.high}"]
     if sizing.floor is not None:
         bounds.append(f"floor {sizing.floor}")
-    if sizing.ceiling is not None:
+    if sizing.ceiling is not None and sizing.ceiling < sizing.high:
         bounds.append(f"ceiling {sizing.ceiling}")
     why = f": {one_line(sizing.why)}" if sizing.why else ""
     return f"{one_line(sizing.pool)}: {fmt.plural(sizing.size, 'worker')}{wanted} ({', '.join(bounds)}){why}"

@@ -14,12 +14,12 @@ def trial_columns(when: Callable[[float], str]) -> tuple[Column[TrialView], ...]
     """Return the columns of changes. *when* words a wall-clock time."""
     return (
         Column("AT", lambda row: when(row.started_at), 14, "left", grow=11),
-        Column("POOL", lambda row: one_line(row.pool), 10, "left", grow=10, keep_end=True),
+        Column("ID", lambda row: "" if words.is_decision(row) else one_line(row.id), 8, "left"),
+        Column("POOL", lambda row: one_line(row.pool), 8, "left", grow=12, keep_end=True),
         Column("CHANGE", _change, 16, "left", grow=10),
         Column("STATE", _state, 11, "left"),
-        Column("ORIGIN", lambda row: one_line(row.origin), 8, "left"),
-        Column("BY", lambda row: one_line(row.actor) or "tuner", 8, "left", grow=8),
-        Column("REASON", lambda row: one_line(row.reason), 20, "left", grow=1000),
+        Column("BY", lambda row: one_line(row.actor or row.origin), 8, "left", grow=8),
+        Column("REASON", lambda row: one_line(row.reason), 7, "left", grow=1000),
     )
 
 

@@ -66,7 +66,7 @@ def trial(number: int = 1, **changes: Any) -> TrialView:
         "after": 6.0,
         "state": "awaiting_approval",
         "origin": "advice",
-        "reason": "it waits for approval",
+        "reason": "the advisor recommends it: overloaded",
         "why": "the advisor recommends it: overloaded",
         "effect": WAIT,
         "started_at": NOW - 300.0,

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     YOUNG_S,
@@ -134,6 +135,7 @@ def _excess(ordered: list[tuple[Floats, Ints]], worker: int) -> tuple[Floats, Fl
     mine: list[Floats] = []
     others: list[Floats] = []
     for logs, workers in ordered:
+        breathe()
         own = workers == worker
         there = logs[~own]
         if len(there) >= 10 and len(there) < len(logs):

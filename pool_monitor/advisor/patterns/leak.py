@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import certain
 from pool_monitor.advisor.history import Floats, PoolHistory, WorkerHistory
@@ -184,6 +185,7 @@ def warm_up(worker: WorkerHistory) -> float:
 
 def _left(shape: Floats, values: Floats) -> tuple[float, float]:
     """The sum of squares that a least-squares fit leaves, and the weight of its last column."""
+    breathe()
     level = values - values.mean()
     weights = np.linalg.lstsq(shape, level, rcond=None)[0]
     rest = level - shape @ weights

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     ServedCalls,
@@ -41,6 +42,8 @@ SLOWER, SLOWER_LOW = 1.10, 1.05
 """How many times as long, at least, and the lower bound of its interval."""
 STRETCHES_S = (300.0, 900.0, 3600.0)
 """Seconds of the latest stretches: what began a little ago, and what is small or rare."""
+RARELY_S = 4 * 3600.0
+"""Seconds of the latest stretch of an operation that has fewer than `CALLS_MIN` calls in each of the others."""
 TAIL_CALLS_MIN = 1_000
 TAIL = 2.0
 """A call of the tail takes this many times the former 99th percentile."""
@@ -156,7 +159,10 @@ def _compared(
     own = calls.where(calls.operation == nth)
     stretches = {start: own.between(start, before) for start in (history.now - seconds for seconds in STRETCHES_S)}
     if all(now.total < CALLS_MIN for now in stretches.values()):
-        return None
+        start = history.now - RARELY_S
+        stretches = {start: own.between(start, before)}
+        if stretches[start].total < CALLS_MIN:
+            return None
     past = _Past(history.now, operation, own, _changed(own), {})
     found = [_over(history, now, nth, past, (start, before)) for start, now in stretches.items()]
     shifts = [shift for shift in found if shift is not None]
@@ -166,6 +172,7 @@ def _compared(
 
 def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch: tuple[float, float]) -> _Shift | None:
     """Compare *now*, the calls that started in one stretch; None: there are too few."""
+    breathe()
     start, before = stretch
     if now.total < CALLS_MIN:
         return None
@@ -202,6 +209,7 @@ def _changed(own: ServedCalls) -> float:
     The moment at which the means of the logarithms before and after differ most, in standard errors (a scan for one
     change of the mean). It counts from `_CHANGE_Z` on, which a constant mean hardly ever reaches.
     """
+    breathe()
     order = np.argsort(own.started, kind="stable")
     logs = np.log(np.maximum(own.service[order], 1e-7))
     count = len(logs)

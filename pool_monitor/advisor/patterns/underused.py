@@ -20,6 +20,8 @@ from pool_monitor.advisor.replay import SizeForecast, what_if
 from pool_monitor.snapshot.advice import Change, Effect
 
 DAY_S = 86_400.0
+WHOLE = 0.98
+"""So much of a day is a day: the latest passes of the first day may be the last that there are."""
 FEWEST = 5_000
 SPARE = 1
 """Workers above what was needed."""
@@ -38,7 +40,7 @@ def underused(history: PoolHistory) -> Iterator[Detection]:
     days = min(history.now - history.since, 7 * DAY_S) / DAY_S
     kept = spans.at >= history.now - 7 * DAY_S - SPAN_S
     size, calls, busy = spans.size[kept], float(np.nansum(spans.calls[kept])), spans.busy[kept]
-    if days < 1 or calls < FEWEST or np.count_nonzero(~np.isnan(size)) < _COVERED * days * DAY_S / SPAN_S:
+    if days < WHOLE or calls < FEWEST or np.count_nonzero(~np.isnan(size)) < _COVERED * days * DAY_S / SPAN_S:
         return
     sizes = history.buckets.size[~np.isnan(history.buckets.size)]
     if not len(sizes) or np.isnan(spans.needed[kept]).all():

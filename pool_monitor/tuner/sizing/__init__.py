@@ -11,6 +11,6 @@ The sources of the formulas are in docs/TUNING.md, "How the size is chosen".
 from pool_monitor.tuner.sizing.loading import make_policy
 from pool_monitor.tuner.sizing.presets import PRESETS, Preset
 from pool_monitor.tuner.sizing.size_policy import SizePolicy
-from pool_monitor.tuner.sizing.sizer import Sizer, Sizing, Upcoming
+from pool_monitor.tuner.sizing.sizer import Sizer, Sizing, Upcoming, whole
 
-__all__ = ["PRESETS", "Preset", "SizePolicy", "Sizer", "Sizing", "Upcoming", "make_policy"]
+__all__ = ["PRESETS", "Preset", "SizePolicy", "Sizer", "Sizing", "Upcoming", "make_policy", "whole"]

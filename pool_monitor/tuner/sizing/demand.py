@@ -20,6 +20,13 @@ def needed(rate: float, service: float, cv2: float, target: float, miss: float, 
     return queueing.size_for(load, service, target, 1 - miss, factor, most=most) or most
 
 
+def falls_short(rate: float, service: float, cv2: float, target: float, miss: float, size: int) -> bool:
+    """Return whether a larger share than *miss* waits longer than *target* seconds at *size*."""
+    load = rate * service
+    factor = queueing.variability(1.0, cv2)
+    return load > 0 and queueing.size_for(load, service, target, 1 - miss, factor, most=size) is None
+
+
 def backlog(waiting: int, rate: float, service: float, target: float, seconds: float) -> int:
     """Return the workers that, beside those of the steady load, end the backlog within *seconds*.
 

@@ -116,7 +116,13 @@ class SizePolicy:
         base = demand.needed(rate, service, self._service.cv2, target, self._preset.miss, max(seen.high, 1))
         more = demand.backlog(seen.waiting, rate, service, target, self._preset.drain + seen.cold_start)
         self.needed = base
-        need, because = base + more, f"{rate:.3g} calls per second of {_seconds(service)} need {base} workers"
+        most = base == seen.high and demand.falls_short(
+            rate, service, self._service.cv2, target, self._preset.miss, base
+        )
+        need = base + more
+        because = (
+            f"{rate:.3g} calls per second of {_seconds(service)} need {'more than ' if most else ''}{base} workers"
+        )
         if more:
             because += f", and {seen.waiting} waiting calls need {more} more for a while"
         need, because = self._bounded(seen, need, because)

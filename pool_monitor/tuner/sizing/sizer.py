@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, tzinfo
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, SupportsFloat
 
 from pool_monitor.config.tuner import TunerConfig
 from pool_monitor.tuner.observation import Observation
@@ -102,12 +102,8 @@ class Sizer:
 
     def _ask(self, observation: Observation) -> tuple[int | None, Exception | None]:
         try:
-            wanted = self.policy.decide(observation)
-            if wanted is None:
-                return None, None
-            if isinstance(wanted, bool) or not math.isfinite(wanted):
-                raise TypeError(f"decide() returned {wanted!r}: a number of workers or None is needed")
-            return min(max(round(wanted), observation.low), observation.high), None
+            wanted = whole(self.policy.decide(observation))
+            return None if wanted is None else min(max(wanted, observation.low), observation.high), None
         except Exception as error:  # noqa: BLE001 - the policy may be the user's
             return None, error
 
@@ -137,6 +133,15 @@ class Sizer:
     def _words(self, rise: Rise) -> str:
         at: datetime = local(rise.at, self._zone)
         return f"be at {rise.size} by {at:%H:%M}: so it was on {rise.days} of the last {rise.of} days"
+
+
+def whole(answer: object) -> int | None:
+    """Return what a policy has answered as a number of workers, or None. Raises TypeError for anything else."""
+    if answer is None:
+        return None
+    if isinstance(answer, bool) or not isinstance(answer, SupportsFloat) or not math.isfinite(answer):
+        raise TypeError(f"decide() returned {answer!r:.80}: a number of workers or None is needed")
+    return round(float(answer))
 
 
 def _text(value: object) -> str:

@@ -25,6 +25,12 @@ class Stepping:
         self._down_at = -math.inf
         self._since: float | None = None
         self._short_since: float | None = None
+        self._size = self._asked = 0
+        """The size seen last, and the one that was returned then."""
+        self._grown_from: int | None = None
+        """The size for which a growth was decided: it is decided again until it is made. None: none is."""
+        self._shrunk_from: int | None = None
+        """The same of a step down."""
 
     def hold(self, cold_start: float) -> float:
         """Return for how many seconds a size is held that nothing needs."""
@@ -37,13 +43,19 @@ class Stepping:
 
     def rest(self, now: float) -> None:
         """Count the time that a size is held from *now* on: what was before is not known."""
-        self._since = now
+        self._since, self._shrunk_from = now, None
         self._down_at = max(self._down_at, now) if now >= self._down_at else now
 
     def step(self, now: float, size: int, need: int, cold_start: float) -> int:
         """Return the size that follows *size* when *need* workers are needed at the time *now*."""
-        if self._since is None:
-            self._since = now
+        if self._since is None or (size > self._size and size != self._asked):
+            self._since = now  # somebody else has set a larger size, and may know why
+        self._size = size
+        self._asked = asked = self._next(now, size, need, cold_start)
+        return asked
+
+    def _next(self, now: float, size: int, need: int, cold_start: float) -> int:
+        since = self._since if self._since is not None else now
         hold = self.hold(cold_start)
         needs = self._needs
         while needs and needs[-1][1] <= need:
@@ -52,17 +64,20 @@ class Stepping:
         while needs[0][0] < now - hold:
             needs.popleft()
         if need <= size:
-            self._short_since = None
+            self._short_since = self._grown_from = None
         else:
-            if self._short_since is None:
-                self._short_since = now
+            if self._short_since is None or self._grown_from not in (None, size):
+                self._short_since, self._grown_from = now, None
             if need - size <= max(1, SMALL * size) and now - self._short_since < SMALL_S:
                 return size
-            self._short_since = None
+            self._grown_from = size
             return min(need, max(2 * size, size + 4))
         most = needs[0][1]
         share = max(1, math.ceil(DEADBAND * size))
-        if now - self._since < hold or most > size - share or now - self._down_at < self._preset.down_pause:
+        if self._shrunk_from != size:
+            self._shrunk_from = None
+        pausing = self._shrunk_from is None and now - self._down_at < self._preset.down_pause
+        if now - since < hold or most > size - share or pausing:
             return size
-        self._down_at = now
+        self._down_at, self._shrunk_from = now, size
         return max(most, size - max(1, math.ceil(self._preset.down_share * size)))
