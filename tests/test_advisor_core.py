@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_monitor.advisor.breath import breathe, breathing
 from pool_monitor.advisor.causes import EXPLAINS, cause_of
 from pool_monitor.advisor.core import (
     DISMISSED_S,
@@ -24,6 +25,7 @@ from pool_monitor.advisor.core import (
 )
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.explaining import DISPROOFS
+from pool_monitor.advisor.gil_pauses import gil_pauses, yield_gil
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.advisor.lifecycle import LIFE, AdviceStage
 from pool_monitor.advisor.look import Look, look
@@ -32,7 +34,7 @@ from pool_monitor.advisor.persistence import Persistence
 from pool_monitor.advisor.priority import confidence, label, score
 from pool_monitor.advisor.replay import replay
 from pool_monitor.clock import ManualClock
-from pool_monitor.snapshot.advice import Change, Effect, Pattern
+from pool_monitor.snapshot.advice import Change, Effect, Pattern, Recommendation
 from pool_monitor.state_machine import IllegalTransition
 
 WALL = 1_700_000_000.0
@@ -439,10 +441,10 @@ def test_a_busy_pool_is_sampled_while_a_span_goes_on() -> None:
 
 def test_a_pass_pauses_in_its_own_thread_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[int] = []
-    monkeypatch.setattr("pool_monitor.advisor.breath.time.sleep", lambda _s: paused.append(threading.get_ident()))
+    monkeypatch.setattr("pool_monitor.advisor.gil_pauses.time.sleep", lambda _s: paused.append(threading.get_ident()))
     replay(np.arange(50_000.0), np.ones(50_000), 2)
     assert paused == []
-    with breathing():
+    with gil_pauses():
         replay(np.arange(50_000.0), np.ones(50_000), 2)
         other = threading.Thread(target=lambda: replay(np.arange(50_000.0), np.ones(50_000), 2))
         other.start()
@@ -450,5 +452,35 @@ def test_a_pass_pauses_in_its_own_thread_and_nowhere_else(monkeypatch: pytest.Mo
     assert len(paused) >= 10  # a replay holds the interpreter for about a millisecond at once
     assert set(paused) == {threading.get_ident()}
     paused.clear()
-    breathe()
+    yield_gil()
     assert paused == []
+
+
+@pytest.mark.parametrize("damage", ["id", "text", "number", "none"])
+def test_a_dismissal_that_is_damaged_is_not_taken_over(damage: str) -> None:
+    key = Key("overloaded", "pool text", "text")
+    told = Recommendation(
+        id=id_of(key), pattern="overloaded", subject="pool text", pool="text", summary="calls\u00a0wait", action="",
+        score=1.0, confidence=1.0, samples=1, evidence={}, state="dismissed",
+    )  # fmt: skip
+    told = msgspec.structs.replace(
+        told, **{"text": {"summary": "\x1b[2J"}, "number": {"score": math.nan}}.get(damage, {})
+    )
+    row = msgspec.msgpack.encode({"recommendation": told, "at": 1.0, "weight": 1.0, "author": "", "reason": ""})
+    name = "other" if damage == "id" else told.id
+    core = AdvisorCore(0.0)
+    assert core.restore({name: row}) == ([] if damage == "none" else [name])
+    assert len(core.known()) == (damage == "none")
+
+
+def test_a_dismissal_of_a_clock_that_was_far_ahead_ends() -> None:
+    key = Key("overloaded", "pool text", "text")
+    told = Recommendation(
+        id=id_of(key), pattern="overloaded", subject="pool text", pool="text", summary="", action="", score=1.0,
+        confidence=1.0, samples=1, evidence={}, state="dismissed",
+    )  # fmt: skip
+    row = msgspec.msgpack.encode({"recommendation": told, "at": 9e9, "weight": 1.0, "author": "", "reason": ""})
+    core = AdvisorCore(0.0)
+    core.restore({told.id: row})
+    (changed,) = core.take(Look(10.0, 1.7e9, (), {}, {}, {}))
+    assert changed.recommendation.state == "expired"

@@ -181,6 +181,12 @@ def test_a_second_growth_by_one_is_waited_for_like_the_first() -> None:
     assert sizes == [4, 4, 4, 5, 5, 5, 5, 6, 6, 6]
 
 
+def test_a_size_that_is_kept_although_fewer_are_needed_says_why() -> None:
+    policy = SizePolicy()
+    assert fed(policy, 20, 2, size=8) == 8
+    assert "need 2 workers; a larger size is kept for 60 s at first" in policy.why
+
+
 def test_a_load_that_the_range_cannot_serve_is_said_to_need_more() -> None:
     policy = SizePolicy()
     fed(policy, 60, 700, size=64)

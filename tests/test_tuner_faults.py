@@ -51,7 +51,7 @@ def test_every_step_of_a_trial_is_kept_with_its_reason_and_its_person_and_surviv
     one.core.rollback(trial, author="eve")
     one.run(10)
     said = one.core.explain(trial)
-    for words in ("awaiting_approval by ann", "note by bob", "applying", "validating", "rolling_back by eve"):
+    for words in ("awaiting approval by ann", "note by bob", "applying", "validating", "rolling back by eve"):
         assert words in said
     one.core = one.fresh()
     assert one.core.explain(trial) == said
@@ -287,3 +287,52 @@ async def test_a_tuner_that_is_switched_off_while_a_row_is_written_sets_nothing(
     states = await written_slowly(one, switch)
     assert timeout_of(one).seen == []
     assert states == ["rejected"]
+
+
+# -- rows that are damaged -------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_cannot_be_shown_is_left_out_and_one_with_any_script_is_kept() -> None:
+    one = rig()
+    one.run(5)
+    kept = one.core.propose("text", "timeout", 12.0, author="Jörg\u00a0漢", reason="za długo\u00a0czeka")
+    one.do(one.core.take())
+    row = one.rows["trials"][kept]
+    one.rows["trials"]["bad"] = row.replace(kept.encode(), b"bad").replace("za długo".encode(), b"\\u001b[2J")
+    one.core = one.fresh()
+    assert [view.id for view in one.core.pending()] == [kept]
+    one.rows["tuning"]["changes:text"] = (
+        b'[{"at":1,"knob":"size","before":1,"after":2,"origin":"policy","why":"a\\u001b]0;b"},'
+        b'{"at":1,"knob":"size","before":1,"after":2,"origin":"policy","why":"fine"}]'
+    )
+    one.rows["tuning"]["settings"] = b'{"version":1,"settings":{"demoted":"\\u001b[31m"}}'
+    core = one.fresh()
+    assert [view.reason for view in core.decisions()] == ["fine"]
+    assert core.view().frozen is None
+
+
+# -- policies --------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_that_holds_the_event_loop_is_not_asked_any_more_until_it_is_thawed() -> None:
+    clock = [0.0]
+
+    class Hanging(Wants):
+        asked = 0
+
+        def decide(self, _observation: object) -> int:
+            self.asked += 1
+            clock[0] += 10.0
+            return self.size
+
+    policy = Hanging(5)
+    one = rig("auto", policy=policy)
+    one.core._scaler._timer = lambda: clock[0]
+    one.run(20)
+    assert policy.asked == 3
+    frozen = one.core.view().frozen
+    assert frozen is not None
+    assert "held the event loop for 10.0 s" in frozen
+    one.core.thaw()
+    one.run(10)
+    assert policy.asked == 6  # it gets another chance, and has not used it

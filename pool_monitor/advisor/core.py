@@ -167,7 +167,7 @@ class AdvisorCore:
         again = "found" if one is not None and persistence.holds else None
         if entry.stage is AdviceStage.DISMISSED:
             dismissal = entry.dismissal
-            if dismissal is None or wall - dismissal.at >= DISMISSED_S:
+            if dismissal is None or not abs(wall - dismissal.at) < DISMISSED_S:  # a clock may have been far ahead
                 return "over"
             much_worse = one is not None and _weight(one) >= MUCH_WORSE * dismissal.weight
             return "worse" if again and much_worse else None
@@ -285,11 +285,28 @@ class AdvisorCore:
                 damaged.append(name)
                 continue
             told = row.recommendation
+            if not _sound(name, row):
+                damaged.append(name)
+                continue
             if len(self._entries) < RECOMMENDATIONS:
                 entry = _Entry(told, AdviceStage.DISMISSED, None)
                 entry.dismissal = row
                 self._entries[Key(told.pattern, told.subject, told.pool)] = entry
         return damaged
+
+
+def _sound(name: str, row: _SavedRow) -> bool:
+    """Whether a row can be what was stored under *name*: its bytes may be damaged."""
+    told = row.recommendation
+    numbers = (row.at, row.weight, told.score, told.confidence, told.opened_at, told.updated_at)
+    texts = (told.subject, told.pool or "", told.summary, told.action, told.check_first, row.author, row.reason)
+    return (
+        told.id == name == id_of(Key(told.pattern, told.subject, told.pool))
+        and told.state == "dismissed"
+        and all(map(math.isfinite, (*numbers, *told.evidence.values())))
+        and all(plain(text) == text for text in (*texts, *told.evidence))
+        and (told.effect is None or _is_finite(told.effect))
+    )
 
 
 def _by_key(judged: Iterable[SignificantDetection]) -> dict[Key, SignificantDetection]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from pool_monitor.log import logger
+from pool_monitor.log import logger, plain
 from pool_monitor.snapshot.tuning import TunerMode
-from pool_monitor.tuner.trial import Trial
+from pool_monitor.tuner.trial import STEPS_MAX, Trial
 
 VERSION = 1
 TRIALS, TUNING = "trials", "tuning"
@@ -100,7 +100,8 @@ def restored_changes(rows: Mapping[str, bytes]) -> dict[str, list[LoggedChange]]
         kind, colon, pool = key.partition(":")
         if kind == "changes" and colon:
             with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                found[pool] = msgspec.json.decode(row, type=list[LoggedChange])
+                changes = msgspec.json.decode(row, type=list[LoggedChange])
+                found[pool] = [one for one in changes if _told(one)]
     return found
 
 
@@ -116,13 +117,18 @@ def restored(rows: Mapping[str, Mapping[str, bytes]]) -> RestoredRows:
                 refused += 1
             elif found.trial is not None and found.trial.id == key and _sound(found.trial):
                 trials.append(found.trial)
-            elif found.settings is not None and table == TUNING:
+            elif found.settings is not None and table == TUNING and _is_shown(found.settings):
                 settings = found.settings
             else:
                 refused += 1
     if refused:
         logger("tuner").warning("some rows of the saved state cannot be used", refused=refused)
     return RestoredRows(trials, settings, refused)
+
+
+def _told(change: LoggedChange) -> bool:
+    texts = change.knob, change.origin, change.why, change.actor, change.failed
+    return all(map(_is_plain, texts)) and all(map(isfinite, (change.at, change.before, change.after)))
 
 
 def _read(row: bytes) -> _Row | None:
@@ -133,5 +139,18 @@ def _read(row: bytes) -> _Row | None:
     return found if found.version == VERSION else None
 
 
+def _is_shown(settings: TunerSettings) -> bool:
+    texts = [text for one in settings.freezes for text in (one.kind, one.reason, one.author)]
+    return all(map(_is_plain, (settings.demoted, *texts)))
+
+
 def _sound(trial: Trial) -> bool:
-    return all(isfinite(value) for value in (trial.before, trial.after, trial.started_at, trial.changed_at))
+    """Whether it can be shown: what is stored is printable."""
+    texts = [trial.pool, trial.knob, trial.unit, trial.origin, trial.reason, trial.why, trial.actor, trial.cause]
+    texts += [text for step in trial.steps for text in (step.reason, step.actor)]
+    numbers = (trial.before, trial.after, trial.started_at, trial.changed_at)
+    return all(map(isfinite, numbers)) and all(map(_is_plain, texts)) and len(trial.steps) <= STEPS_MAX
+
+
+def _is_plain(text: str) -> bool:
+    return plain(text) == text

@@ -1,4 +1,4 @@
-"""`Pace`: the times of the tuner, as tuning.md 3.2 to 3.5 has them. Tests use shorter ones."""
+"""`Pace`: the times of the tuner. docs/TUNING.md names those that a person notices; tests use shorter ones."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ class Pace(NamedTuple):
     """Time between two looks for a harm that is plain."""
     verify: float = 3.0
     """How long the figures get to recover after a size is restored, beside four execution times."""
-    cool_down: float = 900.0
-    """From the end of a trial of a setting to the next one of it. Settings may have their own: see `rules`."""
     pool_pause: float = 60.0
     """From the end of a trial of a pool to the next one of the pool."""
     retry: float = 3600.0

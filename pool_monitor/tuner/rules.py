@@ -1,4 +1,4 @@
-"""What the tuner may do to each setting: `RULES`, after the table of parameters of the tuning study (3.2)."""
+"""What the tuner may do to each setting: `RULES`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class KnobRule(NamedTuple):
     """The largest step up: the value times this."""
     down: float = 1 / 1.5
     cool_down: float = 1800.0
-    """Seconds from the end of a trial to the next one."""
+    """Seconds from the end of a trial that was kept to the next one of the setting."""
     ask: bool = True
     """Whether a person must approve in the mode ``auto`` too."""
     risky: bool = True

@@ -27,6 +27,9 @@ FAILURES = 3
 """So many exceptions of a policy in a row freeze the tuner."""
 SLOW_S = 0.05
 """A policy that takes longer is logged."""
+HANGING_S = 1.0
+"""A policy that takes longer has failed. After `FAILURES` in a row it is not asked until the freeze is ended: it holds
+the event loop of the service."""
 SEASON_S = 600.0
 """Time between two rows of what the season has learned."""
 SOON_S = 3600.0
@@ -45,6 +48,7 @@ class _Pool:
         "error",
         "failing",
         "failures",
+        "hangs",
         "raised",
         "saved_at",
         "sizer",
@@ -61,6 +65,8 @@ class _Pool:
         """Of a policy that is not ours."""
         self.failing = FailureWatch()
         self.failures = 0
+        self.hangs = 0
+        """How often the policy has held the event loop, in a row."""
         """Of the policy, in a row."""
         self.slow = False
         self.differs_since: float | None = None
@@ -144,12 +150,13 @@ class Scaler:
             low = high = size
         seen = observation._replace(size=size, low=low, high=high)
         auto = memory.mode == "auto"
+        sizer.resting = known.hangs >= FAILURES and memory.freezes.has("policy")
         began = self._timer()
         try:
             sizing = sizer.decide(seen, follow_season=auto)
         except Exception as error:  # noqa: BLE001 (a policy may be a user's, and may answer anything)
             sizing = Sizing(None, "policy", None, None, "", error)
-        self._watch(pool, known, sizing, self._timer() - began)
+        self._watch(pool, known, sizer, sizing, self._timer() - began)
         wanted = sizing.wanted
         if isinstance(wanted, float) and isfinite(wanted):
             wanted = round(wanted)
@@ -201,14 +208,18 @@ class Scaler:
             why = f"it does not shrink: {contested}; {why}"
         return wanted, why[:TEXT_MAX]
 
-    def _watch(self, pool: str, known: _Pool, sizing: Sizing, took: float) -> None:
+    def _watch(self, pool: str, known: _Pool, sizer: Sizer, sizing: Sizing, took: float) -> None:
         """Look at how the policy behaves."""
         memory = self._memory
-        if sizing.error is None:
+        error = sizing.error
+        known.hangs = known.hangs + 1 if took > HANGING_S else known.hangs if sizer.resting else 0
+        if error is None and known.hangs and not sizer.resting:
+            error = TimeoutError(f"it has held the event loop for {took:.1f} s")
+        if error is None:
             known.failures = 0
         else:
             known.failures += 1
-            text = plain(f"{type(sizing.error).__name__}: {sizing.error}")[:TEXT_MAX]
+            text = plain(f"{type(error).__name__}: {error}")[:TEXT_MAX]
             if known.failures == 1:
                 logger("tuner").warning("the policy has failed", pool=pool, error=text)
             elif known.failures % FAILURES == 0 and not memory.freezes.has("policy"):

@@ -63,6 +63,8 @@ class Sizer:
         """
         self._pool = pool
         self._zone = zone
+        self.resting = False
+        """Whether the policy is not asked. The schedule and the season hold all the same."""
         self.policy = policy if policy is not None else make_policy(config.policy)
         self._measure = self.policy if isinstance(self.policy, SizePolicy) else SizePolicy()
         self._schedule = Schedule(pool, config.schedule, zone)
@@ -101,6 +103,8 @@ class Sizer:
             self._season.restore(state)
 
     def _ask(self, observation: Observation) -> tuple[int | None, Exception | None]:
+        if self.resting:
+            return None, None
         try:
             wanted = whole(self.policy.decide(observation))
             return None if wanted is None else min(max(wanted, observation.low), observation.high), None
