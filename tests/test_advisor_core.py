@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_monitor.advisor.breath import breathe, breathing
 from pool_monitor.advisor.causes import EXPLAINS, cause_of
 from pool_monitor.advisor.core import (
     DISMISSED_S,
@@ -26,6 +25,7 @@ from pool_monitor.advisor.core import (
 )
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.explaining import DISPROOFS
+from pool_monitor.advisor.gil_pauses import gil_pauses, yield_gil
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.advisor.lifecycle import LIFE, AdviceStage
 from pool_monitor.advisor.look import Look, look
@@ -441,10 +441,10 @@ def test_a_busy_pool_is_sampled_while_a_span_goes_on() -> None:
 
 def test_a_pass_pauses_in_its_own_thread_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[int] = []
-    monkeypatch.setattr("pool_monitor.advisor.breath.time.sleep", lambda _s: paused.append(threading.get_ident()))
+    monkeypatch.setattr("pool_monitor.advisor.gil_pauses.time.sleep", lambda _s: paused.append(threading.get_ident()))
     replay(np.arange(50_000.0), np.ones(50_000), 2)
     assert paused == []
-    with breathing():
+    with gil_pauses():
         replay(np.arange(50_000.0), np.ones(50_000), 2)
         other = threading.Thread(target=lambda: replay(np.arange(50_000.0), np.ones(50_000), 2))
         other.start()
@@ -452,7 +452,7 @@ def test_a_pass_pauses_in_its_own_thread_and_nowhere_else(monkeypatch: pytest.Mo
     assert len(paused) >= 10  # a replay holds the interpreter for about a millisecond at once
     assert set(paused) == {threading.get_ident()}
     paused.clear()
-    breathe()
+    yield_gil()
     assert paused == []
 
 

@@ -19,30 +19,11 @@ from benchmarks.lab.table import judged, means
 from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.policy import Policy
+from tests.helpers.sized import QUIET
 
 
 def seen(now: float, size: int, busy: int, waiting: int = 0) -> Observation:
-    return Observation(
-        now=now,
-        wall=now,
-        interval=1.0,
-        size=size,
-        low=2,
-        high=64,
-        busy=busy,
-        idle=max(size - busy, 0),
-        starting=0,
-        waiting=waiting,
-        arrivals=0,
-        refused=0,
-        calls=(),
-        wait_target=0.1,
-        cold_start=2.0,
-        cpus=None,
-        cpu_fraction=None,
-        worker_memory=None,
-        memory_free=None,
-    )
+    return QUIET._replace(now=now, wall=now, size=size, busy=busy, idle=max(size - busy, 0), waiting=waiting)
 
 
 def sizes(policy: Policy, size: int, seconds: int, busy: Callable[[int], int]) -> dict[int, int]:

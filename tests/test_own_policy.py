@@ -11,17 +11,13 @@ import pytest
 
 from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.sizing import make_policy
+from tests.helpers.sized import QUIET
 
 ROOT = Path(__file__).parent.parent
 
 
 def observation(now: float, **changes: Any) -> Observation:
-    usual: dict[str, Any] = {
-        "wall": 1e9 + now, "interval": 1.0, "size": 4, "low": 1, "high": 8, "busy": 4, "idle": 0, "starting": 0,
-        "waiting": 0, "arrivals": 0, "refused": 0, "calls": (), "wait_target": 0.1, "cold_start": 1.0, "cpus": None,
-        "cpu_fraction": None, "worker_memory": None, "memory_free": None,
-    }  # fmt: skip
-    return Observation(now=now, **{**usual, **changes})
+    return QUIET._replace(now=now, wall=1e9 + now, low=1, high=8, **{"busy": 4, "idle": 0, **changes})
 
 
 def test_the_guide_shows_the_policy_of_the_examples_and_it_has_twenty_lines() -> None:

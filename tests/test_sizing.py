@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,11 @@ def test_a_backlog_asks_for_the_workers_that_end_it_in_time(waiting: int, expect
     assert demand.backlog(waiting, 80.0, 0.1, 0.1, 7.0) == expected
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(7.0, 10), (0.7, 70), (0.07, 70)])
+def test_a_backlog_asks_for_no_more_workers_than_calls_wait_in_it(seconds: float, expected: int) -> None:
+    assert demand.backlog(78, 80.0, 1.0, 0.1, seconds) == expected
+
+
 # -- the parts --------------------------------------------------------------------------------------------------------
 
 
@@ -80,6 +86,24 @@ def test_a_steady_rate_is_not_followed_when_it_varies_by_chance() -> None:
     for second in range(1, 121):
         forecast.observe(float(second), 1.0, 80 + (9 if second % 2 else -9))
     assert forecast.rate(4.0) == pytest.approx(80, rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.6, 1.0])
+def test_a_rate_of_rare_calls_is_not_followed_when_it_varies_by_chance(rate: float) -> None:
+    forecast, rng, spikes = ArrivalForecast(), np.random.default_rng(1), 0
+    for second in range(1, 3601):
+        forecast.observe(float(second), 1.0, int(rng.poisson(rate)))
+        spikes += second > 120 and forecast.rate(11.0) > 2 * rate
+    assert spikes <= 2
+
+
+def test_a_jump_of_a_rate_of_rare_calls_is_followed_within_ten_seconds() -> None:
+    forecast = ArrivalForecast()
+    for second in range(1, 301):
+        forecast.observe(float(second), 1.0, int(second % 2 == 0))
+    for second in range(301, 311):
+        forecast.observe(float(second), 1.0, 3)
+    assert forecast.rate(0.0) > 2.4
 
 
 def test_a_jump_of_the_rate_is_followed_within_three_seconds() -> None:
@@ -155,6 +179,12 @@ def test_a_second_growth_by_one_is_waited_for_like_the_first() -> None:
         size = stepping.step(float(second), size, size + 1, cold_start=2.0)
         sizes.append(size)
     assert sizes == [4, 4, 4, 5, 5, 5, 5, 6, 6, 6]
+
+
+def test_a_size_that_is_kept_although_fewer_are_needed_says_why() -> None:
+    policy = SizePolicy()
+    assert fed(policy, 20, 2, size=8) == 8
+    assert "need 2 workers; a larger size is kept for 60 s at first" in policy.why
 
 
 def test_a_load_that_the_range_cannot_serve_is_said_to_need_more() -> None:

@@ -398,6 +398,24 @@ def test_in_auto_the_size_is_the_policys_and_is_not_restored_with_everything_els
     assert [made.actor for made in one.core.decisions()] == ["", "ana"]
 
 
+@pytest.mark.parametrize(("how", "again"), [("freeze", True), ("person", False)])
+def test_a_trial_that_a_release_has_ended_does_not_speak_against_its_change(how: str, again: bool) -> None:
+    one = rig(policy=Wants(6))
+    one.run(14)
+    (first,) = one.core.pending()
+    one.core.approve(first.id, "ana")
+    one.run(3)
+    if how == "freeze":
+        one.core.freeze("release", 5, "ana")
+    else:
+        one.core.rollback(first.id, "ana")
+    one.run(20)
+    assert trial_of(one, first.id).stage is TrialStage.ROLLED_BACK
+    assert one.core.pending() == []  # too soon
+    one.run(60)
+    assert bool(one.core.pending()) is again
+
+
 def test_an_effect_that_is_no_number_and_foreign_text_do_not_cost_the_row_of_a_trial() -> None:
     one = rig()
     nan = Effect(metric="x", now=math.nan, expected=1.0, low=0.5, high=1.5)

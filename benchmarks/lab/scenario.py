@@ -222,7 +222,7 @@ class Scenario(_Form, frozen=True, kw_only=True):
 
     @property
     def peak(self) -> float:
-        """A bound of the rate, for the thinning of `benchmarks.lab.traffic`. The study took 1 more for its sine."""
+        """A bound of the rate, for the thinning of `benchmarks.lab.traffic`. 1 more for a sine."""
         rate = self.rate
         if isinstance(rate, LinearRate):
             return max(value for _at, value in rate.points)

@@ -1,6 +1,6 @@
 """Runs a scenario in virtual time, event by event, with whatever watches and steers its pool.
 
-What is simulated is what the study simulated: one call per worker, arrivals and service times drawn before the run,
+Simulated are the workers and the traffic: one call per worker, arrivals and service times drawn before the run,
 contention fixed when a call begins, an observation each second. The queue, the prediction of waits, the windows, the
 journal, the advisor and the tuner are the real ones, on a virtual clock.
 """

@@ -1,6 +1,7 @@
 """What is drawn before a run: when calls arrive, and how long each would hold a worker that nothing slows down.
 
-All controllers see identical traffic. The generator is that of the study, so that its fingerprints are reproduced.
+All controllers see identical traffic. The same name and seed always draw the same calls: so the order of the draws must
+not change.
 """
 
 from __future__ import annotations

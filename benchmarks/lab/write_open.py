@@ -1,6 +1,6 @@
 """Writes scenarios/pool_size.json: ``python -m benchmarks.lab.write_open``. Nine loads for the choice of a pool's size.
 
-They are those of the study from which the tuner was designed, so that its table can be compared with ours.
+The tuner was designed on them: `write_others.py` has scenarios that it was not designed on.
 """
 
 from __future__ import annotations

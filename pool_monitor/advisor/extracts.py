@@ -1,7 +1,7 @@
 """What several patterns take out of a `PoolHistory`: the calls of a stretch of time, and rows of its buckets.
 
 Service times are compared by the time at which calls *started*: of the calls that ended after a change, the short ones
-are too many, since the long ones have not ended yet (tuning study, 2.1).
+are too many, since the long ones have not ended yet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.breath import breathe
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import OK, Buckets, Calls, Floats, Ints, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import Estimate
 
@@ -185,12 +185,12 @@ def times_longer(before: Floats, now: Floats) -> Estimate:
 
 def shift_of(before: Floats, now: Floats) -> Estimate:
     """Return what `times_longer` does, of logarithms that are in order."""
-    breathe()
+    yield_gil()
     n, m = len(before), len(now)
     pairs = np.subtract.outer(_thinned(now), _thinned(before)).ravel()
     half = 1.96 * math.sqrt((n + m + 1) / (12 * n * m)) * len(pairs)
     last = len(pairs) - 1
-    breathe()
+    yield_gil()
     low, high = max(math.floor(last / 2 - half), 0), min(math.ceil(last / 2 + half), last)
     places = [low, last // 2, (last + 1) // 2, high]
     least, left, right, most = np.partition(pairs, places)[places].tolist()  # a fifth of the time of sorting

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection, PatternCheck
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import SPAN_S, PoolHistory
 from pool_monitor.advisor.patterns import PATTERNS
 from pool_monitor.advisor.replay import needed
@@ -53,7 +53,7 @@ def look(histories: Sequence[PoolHistory], patterns: Mapping[Pattern, PatternChe
         spans[history.pool] = fresh
         shown = _with_needed(history, fresh)
         for pattern, check in patterns.items():
-            breathe()
+            yield_gil()
             try:
                 ours = [(history.pool, one) for one in check(shown)]
             except FAILURES as error:

@@ -292,14 +292,14 @@ def _load() -> None:
 
 def _looked(taken: list[Callable[[], Any]]) -> tuple[Any, float]:
     """What `look` finds, and the processor time that it took. For a thread."""
-    from pool_monitor.advisor.breath import breathe, breathing
+    from pool_monitor.advisor.gil_pauses import gil_pauses, yield_gil
     from pool_monitor.advisor.look import look
 
     began = time.thread_time()
-    with breathing():
+    with gil_pauses():
         histories = []
         for make in taken:
             histories.append(make())
-            breathe()
+            yield_gil()
         seen = look(histories)
     return seen, time.thread_time() - began

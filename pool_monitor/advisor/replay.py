@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pool_monitor.advisor.breath import breathe
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import REJECTED, TIMEOUT, Buckets, Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import Estimate, blocks_of, drawn_quantiles
 
@@ -28,7 +28,7 @@ BLOCK_S = 30.0
 FEWEST = 300
 """The fewest calls of which a replay is told."""
 MOST_WORKERS = 4096
-_MODEL_ERROR = 0.2  # of the logarithm of a percentile, where the size is another one than that seen: tuning study, 2.2
+_MODEL_ERROR = 0.2  # of the logarithm of a percentile, at another size than that seen
 _SLICE = 4096  # calls: a millisecond
 _GRAIN = 0.1  # of the mean service time: below it, differences of a wait do not matter
 
@@ -48,7 +48,7 @@ def replay(arrivals: ArrayLike, services: ArrayLike, servers: int, patience: flo
     waits: list[float] = []
     add = waits.append
     for begin in range(0, len(at), _SLICE):
-        breathe()
+        yield_gil()
         part = slice(begin, begin + _SLICE)
         for arrival, need in zip(at[part].tolist(), needs[part].tolist(), strict=True):
             earliest = free[0]

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pool_monitor.advisor.breath import breathe
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.resources.leak import Slope, mann_kendall, theil_sen
 
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> Comparison:
     The normal approximation with the correction for ties and for continuity; good from 8 values on each side. It is
     quickest where both are in order already.
     """
-    breathe()
+    yield_gil()
     a, b = (np.sort(_clean(side), kind="stable") for side in (first, second))
     n, m = len(a), len(b)
     if not n or not m:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from pool_monitor.advisor.breath import breathing
+from pool_monitor.advisor.gil_pauses import gil_pauses
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.side_thread import SideThread
 from pool_monitor.tunable import Tunable
@@ -62,7 +62,7 @@ class Assessor:
 def _judged(taken: Callable[[], Any] | None, judge: HistoryJudge[Any]) -> tuple[_Result, float]:
     began = time.thread_time()
     try:
-        with breathing():
+        with gil_pauses():
             result = _Result(judge(None if taken is None else taken()), None)
     except Exception as error:  # noqa: BLE001 (the core is told, and says so)
         result = _Result(None, error)

@@ -1,7 +1,7 @@
 """Whether a change has done harm or good: pure functions of a `PoolHistory` and the moments of the change.
 
 Waits of single calls are never compared before with after: they depend on each other and on the load, and such a
-test is wrong two times of three on a system that did not change (tuning study, 3.4). What is compared instead:
+test is wrong two times of three on a system that did not change. What is compared instead:
 
 - waits with a *replay* of the same calls: what they would have been at the other size, or by these service times;
 - *service times* of the calls that started in each window, by operation and by ranks. Where those of one time resemble

@@ -125,9 +125,8 @@ class TunerCore:
         """
         memory = self._memory
         if pool not in memory.inputs.tunables:
-            raise UnknownName(
-                f"no pool {pool!r:.80} offers settings; these do: {', '.join(sorted(memory.inputs.tunables)) or 'none'}"
-            )
+            names = ", ".join(sorted(memory.inputs.tunables)) or "none"
+            raise UnknownName(f"no pool {pool!r:.80} with settings; there are {names}")
         tunable = memory.tunable(pool, knob)
         if tunable is None:
             names = ", ".join(sorted(memory.settings_of(pool))) or "none"

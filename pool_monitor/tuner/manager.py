@@ -186,7 +186,7 @@ class Tuner:
 
     def _running(self) -> TunerCore:
         if self._core is None:
-            raise ConfigError("the tuner is off: set its mode, and enter the monitor")
+            raise ConfigError("the tuner is off: set its mode to recommend or auto, in a monitor that is entered")
         return self._core
 
     # -- the work -------------------------------------------------------------------------------------------------

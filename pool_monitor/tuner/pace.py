@@ -1,4 +1,4 @@
-"""`Pace`: the times of the tuner, as tuning.md 3.2 to 3.5 has them. Tests use shorter ones."""
+"""`Pace`: the times of the tuner. docs/TUNING.md names those that a person notices; tests use shorter ones."""
 
 from __future__ import annotations
 

@@ -137,6 +137,10 @@ class Proposer:
                 return True
             if trial.stage is TrialStage.KEPT:
                 break
+            if trial.stage is TrialStage.ROLLED_BACK and not (trial.verdict or _undone_by_hand(trial)):
+                if age < rule_of(tunable.name).cool_down:  # it was ended for another reason, such as a release
+                    return True
+                continue
             if trial.stage is TrialStage.ROLLED_BACK and age < FORGET_S:
                 if failures == 0:
                     latest = age
@@ -144,3 +148,8 @@ class Proposer:
         if failures == 0:
             return False
         return failures >= memory.pace.retries or latest < memory.pace.retry * 2 ** (failures - 1)
+
+
+def _undone_by_hand(trial: Trial) -> bool:
+    """Whether a person has rolled *trial* back."""
+    return any(step.stage is TrialStage.ROLLING_BACK and step.actor for step in trial.steps)

@@ -1,4 +1,4 @@
-"""What the tuner may do to each setting: `RULES`, after the table of parameters of the tuning study (3.2)."""
+"""What the tuner may do to each setting: `RULES`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ counted one by one. Two tests, of which one has to be passed with Bonferroni's c
 
 - *Incidents*, for rare failures: those of one class within a block of 10 s on the same worker (or operation) are one.
   The incidents have an exact binomial test against the share of the calls. A backend that is away hits many workers at
-  once, and each gets one incident (tuning study, R8: 0.5 % of bursty cases without a hotspot are flagged).
+  once, and each gets one incident (in simulations, 0.5 % of bursty cases without a hotspot are flagged).
 - *Excess*, for frequent failures, where each block has an incident everywhere: for each block that has failures, those
   of the worker less those that its share of the calls of the block would get. The sum of the differences is divided by
   the root of the sum of their squares, which allows for bursts of any size (a sandwich estimator, clusters are blocks).

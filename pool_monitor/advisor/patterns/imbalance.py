@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     YOUNG_S,
@@ -34,6 +33,7 @@ from pool_monitor.advisor.extracts import (
     settled_before,
     shift_of,
 )
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilcoxon
 from pool_monitor.snapshot.advice import Effect
@@ -135,7 +135,7 @@ def _excess(ordered: list[tuple[Floats, Ints]], worker: int) -> tuple[Floats, Fl
     mine: list[Floats] = []
     others: list[Floats] = []
     for logs, workers in ordered:
-        breathe()
+        yield_gil()
         own = workers == worker
         there = logs[~own]
         if len(there) >= 10 and len(there) < len(logs):

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import certain
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import Floats, PoolHistory, WorkerHistory
 from pool_monitor.advisor.statistics import normal_tail
 from pool_monitor.resources.leak import (
@@ -185,7 +185,7 @@ def warm_up(worker: WorkerHistory) -> float:
 
 def _left(shape: Floats, values: Floats) -> tuple[float, float]:
     """The sum of squares that a least-squares fit leaves, and the weight of its last column."""
-    breathe()
+    yield_gil()
     level = values - values.mean()
     weights = np.linalg.lstsq(shape, level, rcond=None)[0]
     rest = level - shape @ weights

@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.breath import breathe
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
     ServedCalls,
@@ -32,6 +31,7 @@ from pool_monitor.advisor.extracts import (
     settled_before,
     times_longer,
 )
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import ERROR, OK, Floats, OperationHistory, PoolHistory, service_bounds
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilson
 from pool_monitor.snapshot.advice import Effect
@@ -172,7 +172,7 @@ def _compared(
 
 def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch: tuple[float, float]) -> _Shift | None:
     """Compare *now*, the calls that started in one stretch; None: there are too few."""
-    breathe()
+    yield_gil()
     start, before = stretch
     if now.total < CALLS_MIN:
         return None
@@ -209,7 +209,7 @@ def _changed(own: ServedCalls) -> float:
     The moment at which the means of the logarithms before and after differ most, in standard errors (a scan for one
     change of the mean). It counts from `_CHANGE_Z` on, which a constant mean hardly ever reaches.
     """
-    breathe()
+    yield_gil()
     order = np.argsort(own.started, kind="stable")
     logs = np.log(np.maximum(own.service[order], 1e-7))
     count = len(logs)

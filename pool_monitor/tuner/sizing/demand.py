@@ -30,7 +30,8 @@ def falls_short(rate: float, service: float, cv2: float, target: float, miss: fl
 def backlog(waiting: int, rate: float, service: float, target: float, seconds: float) -> int:
     """Return the workers that, beside those of the steady load, end the backlog within *seconds*.
 
-    The backlog is what waits beyond the calls that may wait: those that arrive within *target*.
+    The backlog is what waits beyond the calls that may wait: those that arrive within *target*. One worker for each of
+    them is the most that helps, however long a call takes.
     """
     beyond = waiting - rate * target
-    return math.ceil(beyond * service / seconds) if beyond > 0 and seconds > 0 else 0
+    return math.ceil(beyond * min(1.0, service / seconds)) if beyond > 0 and seconds > 0 else 0

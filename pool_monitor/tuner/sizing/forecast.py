@@ -16,6 +16,8 @@ SIGNIFICANT = 3.0
 """Standard errors from which a difference is not chance. 3: by chance once in 740 observations."""
 SLOPE_SPAN_S = 20.0
 """A slope is measured over so many seconds."""
+SLOPE_CALLS = 30
+"""The fewest calls of these seconds that tell a slope: the sum of fewer is far from normal, and chance exceeds it."""
 _ROWS = 64
 
 
@@ -63,8 +65,8 @@ class ArrivalForecast:
         weight = self._fast.weight
         # The variance of an average of counts with weights that fall by the factor 1-w is rate * w / (2-w) for each
         # second; early on, the few observations that there are say it.
-        spread = math.sqrt(max(slow, 1e-9) * max(weight / (2 - weight), 1 / max(self._slow.seconds, 1.0)))
-        rate = fast if abs(fast - slow) > SIGNIFICANT * spread else min(slow, max(fast, self._most()))
+        seconds = 1 / max(weight / (2 - weight), 1 / max(self._slow.seconds, 1.0))
+        rate = fast if _differ(fast * seconds, slow * seconds) else min(slow, max(fast, self._most()))
         return rate + max(0.0, self._slope()) * ahead
 
     def _most(self) -> float:
@@ -87,9 +89,20 @@ class ArrivalForecast:
         if square <= 0:
             return 0.0
         count = sum(row[1] for row in rows)
+        if count < SLOPE_CALLS:
+            return 0.0
         slope = sum((row[0] - middle) * row[1] for row in rows) / square
         error = math.sqrt(max(count / total, 1e-9) / square)
         return slope if slope > SIGNIFICANT * error else 0.0
+
+
+def _differ(count: float, usual: float) -> bool:
+    """Whether a Poisson count is unlike the *usual* one. The roots of counts have a deviation of 1/2 whatever the mean
+    (Anscombe 1948): where few calls arrive, the count itself is more often far above its mean than a normal one.
+    """
+    if count > usual:
+        return math.sqrt(count) - math.sqrt(usual) > SIGNIFICANT / 2
+    return usual - count > SIGNIFICANT * math.sqrt(usual)
 
 
 class _Average:

@@ -120,9 +120,8 @@ class SizePolicy:
             rate, service, self._service.cv2, target, self._preset.miss, base
         )
         need = base + more
-        because = (
-            f"{rate:.3g} calls per second of {_seconds(service)} need {'more than ' if most else ''}{base} workers"
-        )
+        workers = f"{'more than ' if most else ''}{base} worker{'' if base == 1 else 's'}"
+        because = f"{rate:.3g} calls per second of {_seconds(service)} need {workers}"
         if more:
             because += f", and {seen.waiting} waiting calls need {more} more for a while"
         need, because = self._bounded(seen, need, because)
@@ -135,8 +134,12 @@ class SizePolicy:
             size = ceiling
         size = min(max(size, seen.low), seen.high)
         recent = self._stepping.recent()
-        if size >= before > need and recent > need:
-            because += f"; {recent} were needed less than {_seconds(self._stepping.hold(seen.cold_start))} ago"
+        if size >= before > need:
+            hold = _seconds(self._stepping.hold(seen.cold_start))
+            if recent > need:
+                because += f"; {recent} were needed less than {hold} ago"
+            else:
+                because += f"; a larger size is kept for {hold} at first, and if it is less than a tenth too large"
         self.why = because
         return size
 
