@@ -109,7 +109,7 @@ def test_a_proposal_by_hand_waits_until_it_is_approved_and_is_shown() -> None:
 @pytest.mark.parametrize(
     ("pool", "name", "value", "error", "text"),
     [
-        ("other", "size", 5, UnknownName, "these do: text"),
+        ("other", "size", 5, UnknownName, "there are text"),
         ("text", "depth", 5, UnknownName, "there are size, timeout"),
         ("text", "size", 500, ConfigError, "from 1 to 64"),
         ("text", "size", math.nan, ConfigError, "from 1 to 64"),
