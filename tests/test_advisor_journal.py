@@ -332,7 +332,7 @@ def test_an_observation_has_what_happened_since_the_one_before(watched: Watched)
     assert [(call.wait, call.service) for call in seen.calls] == [(pytest.approx(0.015), pytest.approx(0.025))]
     assert seen.cold_start == COLD_START_S
     assert (seen.cpus, seen.cpu_fraction, seen.worker_memory, seen.memory_free) == (None, None, None, None)
-    assert observer.observe(watched.view(), low=1, high=9).calls == []
+    assert observer.observe(watched.view(), low=1, high=9).calls == ()
 
 
 def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watched) -> None:

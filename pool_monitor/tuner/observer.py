@@ -110,4 +110,4 @@ def _ended(columns: Calls, interval: float) -> NDArray[np.intp]:
 
 def _calls(columns: Calls, kept: NDArray[np.intp]) -> Sequence[EndedCall]:
     times = (columns.arrived[kept].tolist(), columns.started[kept].tolist(), columns.ended[kept].tolist())
-    return list(map(EndedCall, *times))
+    return tuple(map(EndedCall, *times))
