@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.advisor import extracts
@@ -139,6 +139,7 @@ def test_blocks_allow_for_values_that_depend_on_each_other() -> None:
     assert wrong["values"] > 20
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0, 300), st.integers(0, 9)), min_size=1, max_size=80), SHARE)
 def test_drawn_quantiles_are_those_of_the_drawn_blocks(calls: list[tuple[float, int]], share: float) -> None:
     blocks = stats.blocks_of([at for at, _value in calls], [value for _at, value in calls], 30.0)
@@ -149,6 +150,7 @@ def test_drawn_quantiles_are_those_of_the_drawn_blocks(calls: list[tuple[float, 
     assert stats.drawn_quantiles(blocks, share, draws=20).tolist() == blocks.upper[first].tolist()
 
 
+@settings(max_examples=30)
 @given(LOGS, LOGS)
 def test_a_shift_is_the_median_of_all_pairs(before: list[float], now: list[float]) -> None:
     first, second = np.sort(before), np.sort(now)
@@ -161,6 +163,7 @@ def test_a_shift_is_the_median_of_all_pairs(before: list[float], now: list[float
     assert not extracts.is_shifted(first, second, float(pairs.max()) + 1e-6)
 
 
+@settings(max_examples=30)
 @given(TIES, TIES)
 def test_mann_whitney_counts_the_pairs(first: list[float], second: list[float]) -> None:
     above = sum((b > a) - (b < a) for a in first for b in second)

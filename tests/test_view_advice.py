@@ -138,7 +138,7 @@ def test_every_pattern_has_words() -> None:
     assert set(words.PATTERN_WORDS) == set(get_args(Pattern))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(nasty_text(), sizes)
 def test_foreign_text_is_harmless_at_any_size(text: str, size: tuple[int, int]) -> None:
     hostile = advice_samples.snapshot(
