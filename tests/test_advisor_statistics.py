@@ -171,6 +171,12 @@ def test_mann_whitney_counts_the_pairs(first: list[float], second: list[float]) 
     assert stats.mann_whitney(first, second).z == pytest.approx(-stats.mann_whitney(second, first).z)
 
 
+def test_a_long_time_has_longer_blocks() -> None:
+    times = np.linspace(0, 1e6, 20_000)
+    assert len(stats.blocks_of(times, times, 30.0).counts) == 500
+    assert stats.blocks_of(times, times, 30.0).counts.sum() == 20_000
+
+
 def test_a_quantile_has_an_interval_around_it() -> None:
     draw, at = np.random.default_rng(6), np.arange(3_600.0)
     for share in (0.5, 0.95, 0.99):

@@ -35,6 +35,7 @@ EXACT_PAIRS = 25
 """Up to so many pairs, `wilcoxon` counts all arrangements; above, it uses the normal approximation."""
 _PAIRS = 1_000  # values of each side of which all pairs are formed: a million differences, 8 MB
 _CLASSES = 500  # of the values of a block bootstrap
+_BLOCKS = 500  # that are drawn: with more, a draw takes longer and is no better
 
 
 class Estimate(NamedTuple):
@@ -199,14 +200,17 @@ class Blocks(NamedTuple):
 
 
 def blocks_of(times: ArrayLike, values: ArrayLike, seconds: float) -> Blocks:
-    """Return *values* in blocks of *seconds* of *times*. The classes are quantiles: at most 500."""
+    """Return *values* in blocks of *seconds* of *times*. At most 500 blocks: where there would be more, they are longer.
+    The classes are quantiles, at most 500 too.
+    """
     at, sizes = np.asarray(times, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if not len(at):
         return Blocks(np.zeros((0, 0)), np.zeros(0))
     ordered = np.sort(sizes)
     picks = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _CLASSES)).astype(int))
     upper = np.unique(ordered[picks])
-    _, block = np.unique(np.floor((at - at.min()) / seconds), return_inverse=True)
+    since = at - at.min()
+    _, block = np.unique(np.floor(since / max(seconds, float(since.max()) / (_BLOCKS - 1))), return_inverse=True)
     classes = np.searchsorted(upper, sizes)
     counts = np.bincount(block * len(upper) + classes, minlength=(int(block.max()) + 1) * len(upper))
     return Blocks(counts.reshape(-1, len(upper)).astype(np.float64), upper)
