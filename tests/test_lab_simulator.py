@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.lab.controllers import Fixed
@@ -180,8 +180,12 @@ scenarios = st.builds(
 )
 
 
+PINNED = {"kind": "pin", "share": 1.0, "subject": "worker text-1"}
+
+
 @settings(max_examples=RUNS, deadline=None)
 @given(scenarios, st.integers(1, 99))
+@example(made(1.0, 0, 12.0, n_min=0, size=[(0.0, 2), (1.0, 0)], faults=[PINNED], queue_limit=30, patience_s=5.0), 1)
 def test_each_call_ends_at_most_once_and_none_is_lost(scenario: Scenario, seed: int) -> None:
     simulator, tape = taped(scenario, seed)
     ends = Counter[int]()

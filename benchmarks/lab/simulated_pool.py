@@ -190,6 +190,8 @@ class SimulatedPool:
         if why == "resize":
             for call in worker.pinned:  # nobody else may run them
                 if call.waits:
+                    call.waits = False
+                    self.pinned -= 1
                     self._refuse(call, "closed")
             worker.pinned.clear()
 
