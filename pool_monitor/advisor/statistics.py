@@ -200,8 +200,8 @@ class Blocks(NamedTuple):
 
 
 def blocks_of(times: ArrayLike, values: ArrayLike, seconds: float) -> Blocks:
-    """Return *values* in blocks of *seconds* of *times*. At most 500 blocks: where there would be more, they are longer.
-    The classes are quantiles, at most 500 too.
+    """Return *values* in blocks of *seconds* of *times*, longer ones where there would be more than 500 of them. The
+    classes are quantiles: at most 500 too.
     """
     at, sizes = np.asarray(times, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if not len(at):
