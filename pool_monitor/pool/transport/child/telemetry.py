@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .codec import Codec
 
 _FRAME_LIMIT = 8 * 1024  # bytes per event or line
-OURS = frozenset({"pool", "resource", "alert", "tuning", "monitor", "llm", "telemetry"})
+OURS = frozenset({"pool", "resource", "alert", "advice", "tuning", "monitor", "llm", "telemetry"})
 """First parts of the names of the pool's own events."""
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _DEPTH = 32
