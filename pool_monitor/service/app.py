@@ -125,7 +125,7 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
-        urls = [route.path for route in routes[1:] if "GET" in (route.methods or ())]
+        urls = [route.path for route in routes[1:] if "GET" in (route.methods or ()) and "{" not in route.path]
         return PlainTextResponse("".join(f"{mounted_at}{url}\n" for url in urls))
 
     async def snapshot(request: Request) -> Response:
