@@ -115,7 +115,7 @@ def test_the_tuner_is_judged_against_the_peers_of_the_same_runs():
     assert [words.split(",")[0] for words in missed] == [
         "violations 0.20%",
         "S1-steady: violations 0.20%",
-        "S1-steady: worker-hours 2.00x of the oracle",
+        "worker-hours 2.00x of the oracle's",
     ]
 
 

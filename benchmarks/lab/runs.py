@@ -17,7 +17,7 @@ from benchmarks.lab.controllers import HPA_FAST, HPA_UTIL, Fixed, Hpa, Oracle, R
 from benchmarks.lab.scenario import Scenario
 from benchmarks.lab.simulator import Outcome, PolicyFailed, run
 from benchmarks.lab.tuned import Tuned
-from pool_monitor.advisor.queueing import size_for
+from pool_monitor.advisor.queueing import size_for, variability
 from pool_monitor.errors import ConfigError
 from pool_monitor.tuner.sizing import make_policy
 
@@ -104,11 +104,12 @@ def _controller(job: Job) -> Any:
 def _oracle(scenario: Scenario, seed: int) -> Oracle:
     seconds = np.arange(math.ceil(scenario.duration_s) + 1, dtype=np.float64)
     rates, mean, target = scenario.rates(seconds, seed), scenario.service.mean_s, scenario.wait_target_s
+    factor = variability(1.0, scenario.service.cv2)
 
     def wanted(second: int) -> int:
         service = mean * scenario.slowdown_at(float(second))
         rate = float(rates[min(second, len(rates) - 1)])
-        return size_for(rate * service, service, target, most=scenario.n_max) or scenario.n_max
+        return size_for(rate * service, service, target, factor=factor, most=scenario.n_max) or scenario.n_max
 
     return Oracle(cache(wanted))
 

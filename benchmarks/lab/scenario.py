@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -42,15 +42,22 @@ class LogNormal(_Form, frozen=True, kw_only=True, tag="lognormal", tag_field="ki
     weight: float = 1.0
     """In a mixture: the share of its calls."""
 
+    @property
+    def cv2(self) -> float:
+        """Variance / mean squared."""
+        return self.cv**2
+
 
 class Exponential(_Form, frozen=True, kw_only=True, tag="exponential", tag_field="kind"):
     mean_s: float
     weight: float = 1.0
+    cv2: ClassVar[float] = 1.0
 
 
 class Constant(_Form, frozen=True, kw_only=True, tag="constant", tag_field="kind"):
     mean_s: float
     weight: float = 1.0
+    cv2: ClassVar[float] = 0.0
 
 
 Simple: TypeAlias = LogNormal | Exponential | Constant
@@ -62,6 +69,10 @@ class Mixture(_Form, frozen=True, kw_only=True, tag="mixture", tag_field="kind")
     @property
     def mean_s(self) -> float:
         return sum(part.weight * part.mean_s for part in self.parts)
+
+    @property
+    def cv2(self) -> float:
+        return sum(part.weight * part.mean_s**2 * (1 + part.cv2) for part in self.parts) / self.mean_s**2 - 1
 
 
 Service: TypeAlias = LogNormal | Exponential | Constant | Mixture

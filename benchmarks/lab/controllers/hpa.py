@@ -30,24 +30,29 @@ HPA_FAST = Settings(5.0, 60.0)
 
 
 class BusyTime:
-    """Adds up the seconds that workers were busy, as the accounting of the kernel does: samples of the busy workers
-    would be several times as noisy.
+    """Adds up the seconds that workers were busy, as the accounting of the kernel does.
+
+    Where calls are shorter than the interval, samples of the busy workers would be several times as noisy: then the
+    times of the calls that ended are added, and the age of those that run, which is ``E[S^2] / 2 E[S]`` on the average.
     """
 
     def __init__(self) -> None:
-        self._mean = self._age = 0.0
+        self._mean = self._square = 0.0
+        self._busy: int | None = None
 
     def of(self, observation: Observation) -> float:
         """The seconds in the interval of *observation*."""
-        begin = observation.now - observation.interval
-        ended = sum(call.ended - max(call.started, begin) for call in observation.calls)
         services = [call.service for call in observation.calls]
-        if services:  # the mean age of a call that runs is E[S^2] / 2 E[S]
+        if services:
             kept = 0.99 ** len(services)
             self._mean = kept * self._mean + (1 - kept) * sum(services) / len(services)
-            self._age = kept * self._age + (1 - kept) * sum(one * one for one in services) / len(services)
-        age = self._age / (2 * self._mean) if self._mean else observation.interval
-        return ended + observation.busy * min(age, observation.interval)
+            self._square = kept * self._square + (1 - kept) * sum(one * one for one in services) / len(services)
+        age = self._square / (2 * self._mean) if self._mean else observation.interval
+        before, self._busy = self._busy, observation.busy
+        if age >= observation.interval / 2:
+            return observation.interval * (observation.busy if before is None else (before + observation.busy) / 2)
+        begin = observation.now - observation.interval
+        return sum(call.ended - max(call.started, begin) for call in observation.calls) + observation.busy * age
 
 
 class Hpa:

@@ -1,7 +1,7 @@
 """The oracle: it knows the rate and the service time of every moment, and looks ahead by the time that a start takes.
 
-It has the smallest size at which, by Erlang C, 5 % of the calls wait longer than the target. It is no bound: it aims at
-5 % of violations and not at none.
+It has the smallest size at which, by Erlang C with the factor of Allen and Cunneen, 5 % of the calls wait longer than
+the target. It is no bound: it aims at 5 % of violations and not at none.
 """
 
 from __future__ import annotations
