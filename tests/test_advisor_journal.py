@@ -287,7 +287,7 @@ _HEARD = [
 ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.sampled_from(_HEARD), st.data()), max_size=6))
 def test_no_event_makes_a_handler_raise(drawn: list[tuple[events.EventSpec, Any]]) -> None:
     watched = Watched()

@@ -353,7 +353,7 @@ def observations(draw: st.DrawFn) -> list[Observation]:
     return seen
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(observations(), st.sampled_from(sorted(PRESETS)))
 def test_no_observation_leads_outside_the_range(seen: list[Observation], preset: str) -> None:
     policy = make_policy(preset)

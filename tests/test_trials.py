@@ -137,8 +137,8 @@ def test_a_harmful_change_is_rolled_back_within_one_validation_window(name: str)
         (lambda: small_pool(rate=20, size=8), "size", 6),
         (lambda: small_pool(rate=34, size=4), "size", 6),
         (lambda: small_pool(knobs=[timeout_knob()]), "timeout", 9),
-        (lambda: small_pool(knobs=[interval_knob()]), "health_interval", 15),
-        (lambda: small_pool(knobs=[backoff_knob()], effects=storming), "backoff_min", 1.5),
+        in_gates(lambda: small_pool(knobs=[interval_knob()]), "health_interval", 15),
+        in_gates(lambda: small_pool(knobs=[backoff_knob()], effects=storming), "backoff_min", 1.5),
     ],
 )
 def test_a_change_without_harm_is_kept(make: Callable[[], MiniPool], knob: str, value: float) -> None:
@@ -159,6 +159,8 @@ def test_harm_is_found_with_the_real_times_for_many_seeds(name: str) -> None:
         assert trial.stage is TrialStage.ROLLED_BACK, (seed, trial.reason)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_trial_with_too_few_calls_is_undone_where_the_setting_is_risky() -> None:
     risky = tried(Rig(small_pool(rate=0.05, knobs=[timeout_knob()]), pace=QUICK), "timeout", 5)
     assert (risky.stage, risky.verdict) == (TrialStage.ROLLED_BACK, "inconclusive")
@@ -166,6 +168,8 @@ def test_a_trial_with_too_few_calls_is_undone_where_the_setting_is_risky() -> No
     assert (safe.stage, safe.verdict) == (TrialStage.KEPT, "inconclusive")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_rollback_that_does_not_help_is_called_false() -> None:
     """The calls become slow by themselves, at the moment of the change."""
     pool = small_pool(rate=15, knobs=[backoff_knob()])
