@@ -42,7 +42,7 @@ class _Seen:
     history: PoolHistory
 
     def begin(self, simulator: Simulator) -> None:
-        self._watch = Watch(simulator, None, windows=False)
+        self._watch = Watch(simulator, simulator.scenario.wait_target_s, windows=False)
         self._watch.attach()
 
     def second(self, simulator: Simulator) -> None:
