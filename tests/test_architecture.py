@@ -173,6 +173,8 @@ def test_no_public_class_name_stands_for_two_things():
     assert not doubled, doubled
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_every_exception_is_needed():
     names = Counter(node.name for _, node in classes())
     there = {f"lines of {path.relative_to(PACKAGE).as_posix()}" for path in MODULES}

@@ -369,6 +369,8 @@ class TestSpeed:
 
 
 class TestCost:
+    @pytest.mark.slow
+    @pytest.mark.gate
     def test_what_a_monitor_adds_is_measured(self, runner: Runner):
         found = bench_cost.measured(runner, "", Load("small", 2, 0.02, rate=100.0), rounds=2, sittings=1)
         assert isinstance(found, bench_cost.Cost)
@@ -541,6 +543,8 @@ class TestMetrics:
         table = metrics_blocking.table(rounds=1, calls=3)
         assert {metrics_blocking.OURS, "pool_monitor, no handler"} <= names(table)
 
+    @pytest.mark.slow
+    @pytest.mark.gate
     def test_what_is_not_installed_is_listed_as_that(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(metrics_peers, "MODULES", dict.fromkeys(metrics_peers.MODULES, "a_package_that_nobody_has"))
         assert [row for row in metrics_blocking.table(1, 3).rows if row[1] == "not installed"] == [

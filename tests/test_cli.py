@@ -308,6 +308,8 @@ def test_with_several_services_the_dashboard_offers_a_choice_and_finds_the_chose
     assert screen.ended() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_among_services_of_one_name_the_dashboard_stays_with_the_chosen(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):

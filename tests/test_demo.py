@@ -97,6 +97,8 @@ def called(pool_monitor: Start) -> str | None:
     return done.out if json.loads(done.out)["pools"]["demo"]["total"]["ok"] else None
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_with_every_fault_at_once_it_still_ends_well(pool_monitor: Start):
     faults = [word for fault in FAULTS for word in ("--fault", fault)]
     demo = pool_monitor("demo", "--duration", "1", *faults)
@@ -154,6 +156,8 @@ def test_a_demo_on_a_terminal_shows_real_numbers_and_restores_the_terminal(termi
     assert not [child for child in started if child.is_running()]
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_its_duration_ends_a_demo_on_a_terminal(terminal: Callable[..., Terminal]):
     screen = terminal("demo", "--duration", "1", "--size", "1", columns=80, rows=24)
     screen.shows("LIVE")

@@ -667,6 +667,8 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
 awkward = st.one_of(names, st.lists(st.sampled_from(list('\\"\n{}=,%# é\r\x85\u2028')), min_size=1).map("".join))
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @given(st.tuples(awkward, awkward, awkward))
 @settings(max_examples=60)
 def test_any_name_comes_out_as_it_went_in(name: tuple[str, str, str]):

@@ -114,6 +114,8 @@ traffic = st.lists(
 )
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @given(traffic, st.sampled_from([1, 2, 5, 10, 15, 20, 30, 60, 120]), st.integers(0, 1200), st.data())
 @settings(max_examples=80, deadline=None)
 def test_every_step_of_a_range_has_exactly_its_own_calls(history, step, length, data) -> None:

@@ -197,6 +197,8 @@ async def test_a_question_memory_cannot_answer_is_answered_over_the_socket_from_
         assert sum(point.calls for point in found.points) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_a_question_about_before_a_restart_is_answered_over_the_socket_from_the_history(tmp_path: Path):
     began = time.time()
     config = MonitorConfig(history=HistoryConfig(path=str(tmp_path / "other.db")))

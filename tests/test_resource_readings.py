@@ -472,6 +472,8 @@ def test_after_five_minutes_memory_keeps_steps_of_ten_seconds(
         metrics.resources(start, subject="worker x")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_figures_of_many_workers_stay_within_their_memory(collector: Collector, clock: ManualClock) -> None:
     before = collector.memory_bytes()
     for _ in range(22):

@@ -327,6 +327,8 @@ async def test_a_worker_that_computes_without_a_call_is_reported_in_time(
         await fault(events, "hot_idle", "left")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_a_zombie_of_a_worker_is_reported_in_time(fast: Any, events: list[CapturedEvent]) -> None:
     async with strained() as pool, monitored(pool):
         await pool.run("zombie")
@@ -349,6 +351,8 @@ async def test_a_zombie_of_the_service_is_reported(fast: Any, events: list[Captu
         await fault(events, "zombie", "left")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_a_crash_loop_is_a_fault_and_a_finding_once(fast: Any, events: list[CapturedEvent]) -> None:
     # Long enough for samples that are rarer because they cost much in a large process.
     slow = {"restart_limit": 0, "restart_period": 1.5, "backoff_min": 1.2, "backoff_max": 1.2}
@@ -384,6 +388,8 @@ async def test_a_stopped_worker_has_a_letter_and_no_figures_until_it_goes_on(
         await eventually(lambda: "rss" in [event for event in events if event.name == RESOURCE_WORKER.name][-1][1])
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_faults_end_with_the_process_and_with_the_monitor(fast: Any, events: list[CapturedEvent]) -> None:
     async with strained() as pool, monitored(pool):
         await pool.run("zombie")

@@ -109,6 +109,8 @@ async def test_a_sample_that_hangs_is_reported_and_holds_nothing_up(monkeypatch:
     assert events[0].metadata["reason"].startswith("a sample has not ended for")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_a_part_whose_sample_hangs_can_be_left():
     broken = Broken()
     async with Monitor(Gauges(), config=config()) as monitor:

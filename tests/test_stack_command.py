@@ -213,6 +213,8 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_command_tells_what_workers_are_doing(
     program: Callable[..., Program], command: Callable[..., Done], tmp_path: Path
 ) -> None:

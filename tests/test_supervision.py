@@ -208,6 +208,8 @@ async def test_errors_of_the_target_and_bad_arguments_do_not_open_the_breaker() 
         assert pool.status().breaker == "closed"
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_without_a_breaker_nothing_is_refused() -> None:
     async with ops_pool(breaker_failures=0) as pool:
         assert pool.status().breaker is None

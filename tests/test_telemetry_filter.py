@@ -191,6 +191,8 @@ def test_each_of_a_series_has_the_same_chance_whatever_the_rhythm_of_the_load() 
     assert all(received.count(phase) in few(2000, 10) for phase in range(10))
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_sampling_goes_on_as_it_should_while_handlers_come_and_go() -> None:
     received = Counted()
     telemetry.configure(sample={"f.a": 5})

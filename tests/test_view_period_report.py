@@ -311,6 +311,8 @@ def test_no_line_is_wider_than_the_width(width: int, glyphs: Glyphs) -> None:
 names = st.text(max_size=24) | st.sampled_from(["\x1b[2Jboom", "要約" * 9, "a\nb", "", "a|b`*_[x](y)<b>", "# no"])
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @settings(max_examples=60, deadline=None)
 @given(st.lists(names, min_size=1, max_size=3, unique=True), names)
 def test_no_name_can_break_the_layout(pools: list[str], other: str) -> None:

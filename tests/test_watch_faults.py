@@ -77,6 +77,8 @@ async def watching(options: WatchOptions) -> AsyncIterator[list[str]]:
 FROZEN, GONE, STALE = ("ServiceFrozen", "text"), ("ServiceGone", "text"), ("ServiceStale", "text")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_a_service_that_is_stopped_and_one_that_is_killed_page_once_each(
     program: Callable[..., Program], server: FaultServer, rules: Path, no_leaks: None
 ) -> None:

@@ -126,6 +126,8 @@ def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) 
         ledger.check()
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @given(histories, st.integers(1, 20_000))
 @settings(max_examples=60, deadline=None)
 def test_a_window_that_had_to_forget_early_is_exact_for_the_time_it_still_covers(history, room: int) -> None:
