@@ -73,9 +73,9 @@ async def test_a_result_counts_until_it_has_been_read(ordered: bool) -> None:
     assert results.next_ended() is None
     assert len(calls.made) == 2
     calls.end(0, 1)
-    await asyncio.sleep(0)
-    assert results.next_ended() is not None
-    assert results.next_ended() is not None
+    for _ in range(2):
+        while results.next_ended() is None:  # a machine that is busy may have ended its turn
+            await results.wait()
     assert len(calls.made) == 2
     results.free_place()
     assert results.next_ended() is None
