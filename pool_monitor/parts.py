@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from msgspec import Struct
@@ -145,6 +146,14 @@ def raise_if_ended(task: asyncio.Task[Any]) -> None:
     """Raise the error that ended *task*, a background task that may end only when its part is left."""
     if task.done():
         raise error_of(task)
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until *event* is set, for at most so many seconds. Returns whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(seconds, 0.0)):
+            await event.wait()
+    return event.is_set()
 
 
 def error_of(task: asyncio.Task[Any]) -> Exception:

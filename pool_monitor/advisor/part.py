@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
-from pool_monitor.parts import raise_if_ended, retrieve_error
+from pool_monitor.parts import raise_if_ended, retrieve_error, set_within
 
 if TYPE_CHECKING:
     from pool_monitor.advisor.manager import Advisor
@@ -57,8 +57,4 @@ class AdvisorPart:
         while not self._leaving.is_set():
             await self._advisor.count_calls()
             await self._advisor.advise_when_due()
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._leaving.wait()
-            except TimeoutError:
-                continue
+            await set_within(self._leaving, LOOK_S)

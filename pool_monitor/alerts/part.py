@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pool_monitor.alerts.hangup import Hangup
 from pool_monitor.alerts.heartbeat import Heartbeat
 from pool_monitor.errors import ConfigError
-from pool_monitor.parts import PartUnavailable, raise_if_ended, retrieve_error
+from pool_monitor.parts import PartUnavailable, raise_if_ended, retrieve_error, set_within
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.manager import AlertManager
@@ -119,7 +119,7 @@ class AlertsPart:
             if due <= before:  # a timer may be early by less than the clock tells
                 due = before + interval
             self._manager.due = before = due
-            if not await self._left_within(due - now()):
+            if not await set_within(self._leaving, due - now()):
                 self._busy, self._busy_ticks = True, 0
                 await self._manager.evaluate_at_its_time()
                 self._busy = False
@@ -138,12 +138,6 @@ class AlertsPart:
             self._manager.reopen_file()
             with suppress(ConfigError):
                 await self._manager.reload()
-
-    async def _left_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, 0.0)):
-                await self._leaving.wait()
-        return self._leaving.is_set()
 
 
 def _task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
-from pool_monitor.parts import raise_if_ended, retrieve_error
+from pool_monitor.parts import raise_if_ended, retrieve_error, set_within
 
 if TYPE_CHECKING:
     from pool_monitor.tuner.manager import Tuner
@@ -62,8 +62,4 @@ class TunerPart:
         await self._tuner.open()
         while not self._leaving.is_set():
             await self._tuner.step()
-            try:
-                async with asyncio.timeout(self._tuner.interval):
-                    await self._leaving.wait()
-            except TimeoutError:
-                continue
+            await set_within(self._leaving, self._tuner.interval)
