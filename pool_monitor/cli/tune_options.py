@@ -10,7 +10,7 @@ import msgspec
 from pool_monitor.cli.output import print_json
 from pool_monitor.errors import ConfigError
 from pool_monitor.service.client import Client
-from pool_monitor.snapshot import Recommendation, TrialView, TuningReport
+from pool_monitor.snapshot import TRIAL_WAITING, Recommendation, TrialView, TuningReport
 from pool_monitor.view import advice_words
 from pool_monitor.view.text import clean
 
@@ -28,7 +28,7 @@ def trials_of(report: TuningReport) -> dict[str, TrialView]:
 async def trial_named(service: Client, prefix: str, *, waiting: bool = False) -> TrialView:
     """The only trial whose id begins with *prefix*. *waiting*: of those that wait for approval."""
     known = trials_of(await service.tuning(limit=1000))
-    fitting = {name: one for name, one in known.items() if not waiting or one.state in advice_words.WAITING}
+    fitting = {name: one for name, one in known.items() if not waiting or one.state in TRIAL_WAITING}
     names = {name: advice_words.trial_name(one) for name, one in fitting.items()}
     try:
         return fitting[only(prefix, names, "change")]

@@ -12,7 +12,7 @@ from pool_monitor.cli.alert_options import JSON_OPTION, table_text
 from pool_monitor.cli.output import print_text
 from pool_monitor.cli.tune_options import print_value
 from pool_monitor.service.client import open_client, resolve
-from pool_monitor.snapshot import AdviceReport, TuningReport
+from pool_monitor.snapshot import TRIAL_RUNNING, AdviceReport, TuningReport
 from pool_monitor.view import advice_words as words
 from pool_monitor.view.advice_page import ADVICE_COLUMNS, AdviceRow
 from pool_monitor.view.text import clean, one_line
@@ -36,7 +36,7 @@ def _lines(report: TuningReport, advice: AdviceReport) -> list[str]:
     tuning, now = report.tuning, time.time()
     lines = [words.tuner_words(tuning, now)]
     lines += [words.sizing_words(one) for one in (() if tuning is None else tuning.sizing)]
-    trials = () if tuning is None else (*tuning.pending, *(one for one in tuning.trials if one.state in words.RUNNING))
+    trials = () if tuning is None else (*tuning.pending, *(one for one in tuning.trials if one.state in TRIAL_RUNNING))
     rows = [AdviceRow(trial=one) for one in trials] + [AdviceRow(found=one) for one in advice.recommendations]
     if not rows:
         return [*lines, "nothing is recommended, and nothing waits"]

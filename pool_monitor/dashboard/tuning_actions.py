@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from pool_monitor.snapshot import TRIAL_RUNNING
 from pool_monitor.view import advice_words
 from pool_monitor.view.advice_page import AdviceRow
 from pool_monitor.view.text import one_line
@@ -53,5 +54,5 @@ def fits(action: TuningActionName, row: AdviceRow) -> bool:
     if row.trial is None:
         return False
     if action == "rollback":
-        return row.trial.state == "kept" or row.trial.state in advice_words.RUNNING
+        return row.trial.state == "kept" or row.trial.state in TRIAL_RUNNING
     return row.waits

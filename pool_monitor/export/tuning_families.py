@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import get_args
 
 from pool_monitor.export.family import Family, Number, family_of, labels
-from pool_monitor.snapshot import SizingView, Snapshot, TrialState, TunerMode, TuningView
+from pool_monitor.snapshot import TRIAL_OVER, SizingView, Snapshot, TunerMode, TuningView
 
 _MODES: tuple[str, ...] = get_args(TunerMode)
-_OVER: tuple[TrialState, ...] = ("kept", "rolled_back", "rejected", "expired")
 _TUNER: dict[str, tuple[str, Callable[[TuningView], Number]]] = {
     "tuner_frozen": (
         "1 while the tuner changes nothing, because of a freeze, else 0.",
@@ -57,9 +56,9 @@ def tuning_families(snapshot: Snapshot) -> Iterator[Family]:
     yield family_of(
         "tuner_changes_total",
         "Changes of settings that are over, by the state in which they ended, since the monitor was made.",
-        [] if tuning is None else [((), [tuning.ended.get(state, 0) for state in _OVER])],
+        [] if tuning is None else [((), [tuning.ended.get(state, 0) for state in TRIAL_OVER])],
         "state",
-        _OVER,
+        TRIAL_OVER,
     )
     for name, (text, of_pool) in _SIZES.items():
         sizing = () if tuning is None else tuning.sizing

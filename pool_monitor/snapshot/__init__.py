@@ -62,6 +62,9 @@ from pool_monitor.snapshot.resources import (
 from pool_monitor.snapshot.schema import SCHEMA_VERSION, WINDOW_NAMES
 from pool_monitor.snapshot.snapshot import Snapshot
 from pool_monitor.snapshot.tuning import (
+    TRIAL_OVER,
+    TRIAL_RUNNING,
+    TRIAL_WAITING,
     ChangeState,
     SizingView,
     TrialState,
@@ -75,6 +78,9 @@ __all__ = [
     "CRASHED",
     "SCHEMA_VERSION",
     "START_FAILED",
+    "TRIAL_OVER",
+    "TRIAL_RUNNING",
+    "TRIAL_WAITING",
     "WINDOW_NAMES",
     "Acknowledgement",
     "AdviceReport",

@@ -22,6 +22,12 @@ TrialState = Literal[
     "expired",
 ]
 """The states of `pool_monitor.tuner.trial`, whose table says which follows which."""
+TRIAL_WAITING: tuple[TrialState, ...] = ("proposed", "awaiting_approval")
+"""The states of a trial that has changed nothing yet."""
+TRIAL_RUNNING: tuple[TrialState, ...] = ("applying", "validating", "rolling_back", "verifying")
+"""The states in which the value is being changed or judged."""
+TRIAL_OVER: tuple[TrialState, ...] = ("kept", "rolled_back", "rejected", "expired")
+"""The states of a trial that is over."""
 
 
 ChangeState = Literal[TrialState, "set"]

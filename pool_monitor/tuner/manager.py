@@ -17,7 +17,7 @@ from pool_monitor.events import TUNING_TRANSITION
 from pool_monitor.log import logger, plain
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import TrialState, TrialView, TunerMode, TuningView
+from pool_monitor.snapshot import TRIAL_OVER, TrialState, TrialView, TunerMode, TuningView
 from pool_monitor.tunable import effect_delay
 from pool_monitor.tuner.kill_switch import KILL_SWITCH, is_killed
 from pool_monitor.tuner.rules import range_of
@@ -39,7 +39,6 @@ SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
 HELD_S = 0.002
 """Processor time after which others may work."""
-_OVER: frozenset[TrialState] = frozenset({"kept", "rolled_back", "rejected", "expired"})
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
@@ -118,8 +117,8 @@ class Tuner:
         """What a Snapshot shows; None: the tuner is off and was never on."""
         if self._core is not None:
             view = self._core.view()
-            running = tuple(one for one in view.trials if one.state not in _OVER)
-            over = tuple(one for one in view.trials if one.state in _OVER)
+            running = tuple(one for one in view.trials if one.state not in TRIAL_OVER)
+            over = tuple(one for one in view.trials if one.state in TRIAL_OVER)
             return replace(view, trials=(*running, *over[:SHOWN]), ended=dict(self._ended))
         if self.mode == "off":
             return None
@@ -352,7 +351,7 @@ class Tuner:
 
     def _count(self, _event: object, _measurements: object, about: Mapping[str, Any], _config: object) -> None:
         """The handler of ``tuning.transition``."""
-        if about["monitor"] == self._context.monitor and about["to"] in _OVER:
+        if about["monitor"] == self._context.monitor and about["to"] in TRIAL_OVER:
             self._ended[about["to"]] = self._ended.get(about["to"], 0) + 1
 
     @property

@@ -7,7 +7,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from pool_monitor.snapshot.advice import Effect
-from pool_monitor.snapshot.tuning import TrialView
+from pool_monitor.snapshot.tuning import TRIAL_RUNNING, TRIAL_WAITING, TrialView
 from pool_monitor.state_machine import StateMachine
 
 
@@ -65,9 +65,9 @@ TRIAL = StateMachine(
 - ``restored``: the old value is set again. ``verified``: it was measured whether that has helped.
 - ``leave``: somebody else has set another value, or the pool is gone: there is nothing to restore.
 """
-RUNNING = frozenset({TrialStage.APPLYING, TrialStage.VALIDATING, TrialStage.ROLLING_BACK, TrialStage.VERIFYING})
+RUNNING = frozenset(map(TrialStage, TRIAL_RUNNING))
 """The states in which the value is, or may be, another one than before. A pool has at most one such trial."""
-WAITING = frozenset({TrialStage.PROPOSED, TrialStage.AWAITING_APPROVAL})
+WAITING = frozenset(map(TrialStage, TRIAL_WAITING))
 """The states before anything has changed."""
 FINAL = frozenset({TrialStage.ROLLED_BACK, TrialStage.REJECTED, TrialStage.EXPIRED})
 """The states that nothing follows. `TrialStage.KEPT` is left only when a person rolls it back."""

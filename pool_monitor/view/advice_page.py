@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pool_monitor.snapshot import PoolDetail, Recommendation, Snapshot, TrialView
+from pool_monitor.snapshot import TRIAL_RUNNING, TRIAL_WAITING, PoolDetail, Recommendation, Snapshot, TrialView
 from pool_monitor.view import advice_words as words
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.table import Column, number, rows_shown, table
@@ -36,7 +36,7 @@ class AdviceRow(NamedTuple):
     @property
     def waits(self) -> bool:
         """Whether it waits for approval."""
-        return self.trial is not None and self.trial.state in words.WAITING
+        return self.trial is not None and self.trial.state in TRIAL_WAITING
 
 
 def advice_rows(snapshot: Snapshot) -> list[AdviceRow]:
@@ -44,8 +44,8 @@ def advice_rows(snapshot: Snapshot) -> list[AdviceRow]:
     tuning = snapshot.tuning
     trials = () if tuning is None else tuning.trials
     pending = () if tuning is None else tuning.pending
-    running = [one for one in trials if one.state in words.RUNNING]
-    over = [one for one in trials if one.state not in words.RUNNING]
+    running = [one for one in trials if one.state in TRIAL_RUNNING]
+    over = [one for one in trials if one.state not in TRIAL_RUNNING]
     return [
         *(AdviceRow(trial=one) for one in (*pending, *running)),
         *(AdviceRow(found=one) for one in sorted(snapshot.recommendations, key=lambda one: -one.score)),

@@ -9,6 +9,8 @@ from math import isfinite
 from pool_monitor.alerts.catalogue import METRICS, Unit
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.snapshot import (
+    TRIAL_RUNNING,
+    TRIAL_WAITING,
     Change,
     ChangeState,
     Effect,
@@ -16,7 +18,6 @@ from pool_monitor.snapshot import (
     Recommendation,
     SizingView,
     Snapshot,
-    TrialState,
     TrialView,
     TuningView,
 )
@@ -52,8 +53,6 @@ STATE_WORDS: dict[ChangeState, str] = {
     "set": "set",
 }
 """Each state of a change, in at most 11 cells."""
-WAITING: frozenset[TrialState] = frozenset({"proposed", "awaiting_approval"})
-RUNNING: frozenset[TrialState] = frozenset({"applying", "validating", "rolling_back", "verifying"})
 LATELY_S = 900.0
 """For so many seconds, a trial that was rolled back is a notice."""
 _METRIC_WORDS = {
@@ -251,7 +250,7 @@ def trial_lines(trial: TrialView, now: float) -> Iterator[str]:
 
 def trial_reason(trial: TrialView) -> str:
     """Return why a trial is in its state; while it waits, why it was proposed, after what keeps it from beginning."""
-    if trial.state not in WAITING or not trial.why or trial.why == trial.reason:
+    if trial.state not in TRIAL_WAITING or not trial.why or trial.why == trial.reason:
         return one_line(trial.reason)
     return one_line(f"{trial.reason}; {trial.why}")
 
@@ -270,7 +269,7 @@ def tuner_words(tuning: TuningView | None, now: float) -> str:
     counts = []
     if tuning.pending:
         counts.append(f"{fmt.plural(len(tuning.pending), 'change')} {waits(len(tuning.pending))} for approval")
-    running = [trial for trial in tuning.trials if trial.state in RUNNING]
+    running = [trial for trial in tuning.trials if trial.state in TRIAL_RUNNING]
     if running:
         counts.append(f"{fmt.count(len(running))} on trial")
     return "; ".join([text, *counts])
