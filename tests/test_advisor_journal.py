@@ -16,7 +16,7 @@ from pool_monitor.advisor.call_ring import CallRing, joined
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
 from pool_monitor.advisor.journal import Journal, calls_of_each
 from pool_monitor.advisor.numbering import OTHER
-from pool_monitor.advisor.pool_journal import BYTES
+from pool_monitor.advisor.pool_journal import BUFFER, BYTES, MANY
 from pool_monitor.clock import ManualClock, SystemClock
 from pool_monitor.errors import PoolSaturated
 from pool_monitor.events import CATALOGUE
@@ -267,6 +267,18 @@ def test_memory_is_bounded_whatever_the_names_and_the_time(watched: Watched) -> 
             pool.by_worker.sample(sample * 300.0, worker, 7, 1.0, None)
     assert BYTES / 4 < pool.nbytes < BYTES < 14e6
     assert len(watched.journal.history("text").by_worker[0].rss) == 648
+
+
+def test_calls_of_a_busy_second_are_bounded_and_each_is_counted(watched: Watched) -> None:
+    pool, most = watched.journal.pools["text"], 0
+    for _ in range(2 * MANY):
+        watched.ok(40 * MS, 15 * MS)
+        most = max(most, pool.uncounted)
+    assert BUFFER < most < MANY
+    watched.pass_time(10)
+    history = watched.journal.history("text")
+    assert history.buckets.ended.sum() == history.by_operation[0].counts.sum() == len(history.calls.ended) == 2 * MANY
+    assert pool.uncounted == 0
 
 
 def test_numbers_that_are_nonsense_are_dropped_and_the_others_kept(watched: Watched) -> None:
