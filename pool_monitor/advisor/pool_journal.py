@@ -369,10 +369,14 @@ class PoolJournal:
         if span is not None:
             span[1], span[7] = max(span[1], needed), 1.0
 
-    def columns(self, now: float) -> tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]:
-        """The rows of 10 s that are over: their numbers and columns, with means instead of sums of gauges."""
+    def columns(
+        self, now: float, latest: int | None = None
+    ) -> tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]:
+        """The rows of 10 s that are over, or the *latest* of them: their numbers and columns, with means instead of
+        sums of gauges.
+        """
         self.fold()
-        numbers, columns = self.buckets.before(now)
+        numbers, columns = self.buckets.before(now, latest)
         ticks = columns.pop("ticks")
         with np.errstate(divide="ignore", invalid="ignore"):
             for name in ("size", "ready", "busy", "waiting"):
