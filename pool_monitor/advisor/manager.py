@@ -39,8 +39,8 @@ class Advisor:
     it.
 
     All methods must be called in the event loop of the monitor. None of them blocks: patterns are looked for in a
-    thread. Nothing is loaded before `open` or `watch`. The history is in memory, and begins anew with the process; what
-    was dismissed is kept in ``[state] path``.
+    thread. Nothing is loaded before `open` or `watch`, and the patterns not before the first pass. The history is in
+    memory, and begins anew with the process; what was dismissed is kept in ``[state] path``.
     """
 
     def __init__(self, config: MonitorConfig, context: Context) -> None:
