@@ -1,14 +1,14 @@
 """``error_hotspot``: one worker or one operation fails far more often than the rest of the same work.
 
 Failures come in bursts: a backend that is away for ten seconds fails whatever runs. So failures of one class are not
-counted one by one. Both tests look at blocks of 10 s that have failures of the class; one of the tests has to be passed:
+counted one by one. There are two tests, of which one has to be passed. Both look at the blocks of 10 s with failures:
 
 - *Incidents*, for rare failures: those within a block on the same worker (or operation) are one. They are compared with
   those that its calls in these blocks explain. A backend that is away hits many workers in a block, and each gets one
   incident: such a block says nothing of any of them.
 - *Excess*, for frequent failures, where each block has an incident everywhere: for each block, the failures of the
-  worker less those that its share of the calls of the block would get. The sum of the differences is divided by the root
-  of the sum of their squares, which allows for bursts of any size (a sandwich estimator, clusters are blocks).
+  worker less those that its share of the calls of the block would get. The sum of the differences is divided by the
+  root of the sum of their squares, which allows for bursts of any size (a sandwich estimator, clusters are blocks).
 
 A pass makes these tests for each worker and operation, each class of failures and both stretches of time, and a day has
 288 passes. So p is multiplied by the number of tests of the workers, or of the operations (Bonferroni's correction). In

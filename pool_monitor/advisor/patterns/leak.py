@@ -197,8 +197,8 @@ def _left(shape: Floats, values: Floats) -> tuple[float, float]:
 def _leans(worker: WorkerHistory, least: float) -> bool:
     """Whether the memory grows by less strict tests: enough to say that a leak of others is not theirs alone.
 
-    In the latest half it must grow by *least* bytes per second. The rest of a warm-up grows as well, for hours, but
-    ever more slowly: a worker whose code leaks as that of the others does not fall behind them.
+    In the latest half it must not be slower than *least* bytes per second for certain. The rest of a warm-up grows as
+    well, for hours, but ever more slowly: a worker whose code leaks as that of the others does not fall behind them.
     """
     found = _minima(worker, STEPS_S[0], WARM_S)
     if found is None:
@@ -209,8 +209,8 @@ def _leans(worker: WorkerHistory, least: float) -> bool:
         return False
     if theil_sen(times, values, deviation).low <= MEMORY.floor_hour / 3600 / 4:
         return False
-    late = slice(len(values) // 2, None)
-    return theil_sen(times[late], values[late], 0.0).value >= least
+    times, values = times[len(times) // 2 :], values[len(values) // 2 :]
+    return theil_sen(times, values, mann_kendall(values)[1]).high >= least
 
 
 def _detection(history: PoolHistory, subject: str, leaks: dict[int, _Growth]) -> Detection:
