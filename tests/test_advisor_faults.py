@@ -206,12 +206,9 @@ def test_blocks_in_which_everybody_fails_say_nothing_of_anybody() -> None:
 
 @pytest.mark.parametrize("hot", [(1, 5), (0, 2, 4)])
 def test_only_the_workers_that_fail_more_are_hotspots(hot: tuple[int, ...]) -> None:
-    failing: Failing = lambda draw, calls: (
-        draw.random(len(calls.ended))
-        < np.where(  # noqa: E731
-            np.isin(calls.worker, hot), 0.06, 0.003
-        )
-    )
+    def failing(draw: np.random.Generator, calls: Calls) -> NDArray[np.bool_]:
+        return draw.random(len(calls.ended)) < np.where(np.isin(calls.worker, hot), 0.06, 0.003)
+
     history = with_errors(Work(rate=20, size=8).history(), failing)
     assert subjects(error_hotspot(history)) == [f"worker text-{slot}" for slot in hot]
 
