@@ -26,11 +26,13 @@ from pool_monitor.advisor.extracts import (
     ServedCalls,
     certain,
     host_cause,
+    is_shifted,
     say_seconds,
     served,
     settled_before,
     times_longer,
 )
+from pool_monitor.advisor.former_times import former_stretches, is_new, of_day, values_of
 from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import ERROR, OK, Floats, OperationHistory, PoolHistory, service_bounds
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilson
@@ -51,7 +53,6 @@ TAIL_RATIO = 0.01
 SPECIAL = 1.2
 """An operation is slower by itself if its factor is this many times that of the others."""
 _P, _TAIL_P = 1e-4, 1e-6
-_DAY_S = 86_400.0
 _VALUES = 4_000
 _CHANGE_Z = 4.5
 _AFTER_MIN = 50  # calls
@@ -141,9 +142,8 @@ class _Past(NamedTuple):
         """The histogram of the calls before *start*: the same hour of the days before, if they are known, or else all
         hours. The calls since then are taken off; the buffer has them all.
         """
-        counts, age = self.operation.counts.astype(np.int64), self.now - self.operation.hours
-        of_day = np.abs((age + _DAY_S / 2) % _DAY_S - _DAY_S / 2) <= 5400.0
-        same = counts[of_day & (age > _DAY_S / 2)].sum(axis=0)
+        counts = self.operation.counts.astype(np.int64)
+        same = counts[of_day(self.operation, self.now)].sum(axis=0)
         if int(same.sum()) >= CALLS_MIN:
             return np.asarray(same)
         first = int(np.searchsorted(self.calls.ended, start))
@@ -187,7 +187,7 @@ def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch
     ratio = times_longer(old, new) if compared.z > 0 else Estimate(1.0, 1.0, 1.0)
     slower = compared.z > 0 and _by_most_workers(now, float(np.median(old)) * math.sqrt(max(ratio.value, 1.0)))
     tail, limit, tail_p = _tail(counts, now)
-    return _Shift(
+    shift = _Shift(
         operation=nth,
         start=start,
         ratio=ratio if slower else Estimate(1.0, 1.0, 1.0),
@@ -201,6 +201,25 @@ def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch
         tail_p=tail_p,
         limit=limit,
     )
+    if _is_slower(shift) and not (_lasts(now, old, shift) and _is_new(history, past, new, shift)):
+        return shift._replace(ratio=Estimate(1.0, 1.0, 1.0), p=1.0)
+    return shift
+
+
+def _lasts(now: ServedCalls, old: Floats, shift: _Shift) -> bool:
+    """Whether the calls of the last quarter of the stretch, 50 at least, are slower by half as much, or more."""
+    started = np.sort(now.started)
+    quarter = started[-1] - (started[-1] - started[0]) / 4
+    recent = np.sort(now.service[now.started >= min(quarter, float(started[-_AFTER_MIN]))])
+    logs = [np.log(np.maximum(side, 1e-7)) for side in (old, recent)]
+    return is_shifted(logs[0], logs[1], math.log(shift.ratio.value) / 2)
+
+
+def _is_new(history: PoolHistory, past: _Past, new: Floats, shift: _Shift) -> bool:
+    """Whether the operation was hardly ever as slow before, as it is after an hour in which it was quick."""
+    until = min(shift.start, past.changed)
+    former = former_stretches(past.operation, past.calls, history.since, until, history.now)
+    return is_new(former, np.log(np.maximum(new, 1e-7)), math.log(shift.ratio.value))
 
 
 def _changed(own: ServedCalls) -> float:
@@ -227,19 +246,6 @@ def _changed(own: ServedCalls) -> float:
     z = difference / (deviation * np.sqrt(1 / before + 1 / (count - before)))
     best = int(np.argmax(z))
     return float(own.started[order[before[best]]]) if z[best] >= _CHANGE_Z else math.inf
-
-
-def values_of(counts: NDArray[np.int64]) -> Floats:
-    """Return values that have the histogram *counts*: at most 4,000, spread evenly within each class."""
-    bounds = service_bounds()
-    total = int(counts.sum())
-    shown = min(total, _VALUES)
-    places = (np.arange(shown) + 0.5) * total / shown
-    ends = np.cumsum(counts)
-    at = np.searchsorted(ends, places)
-    high = np.append(bounds, bounds[-1] * 1.05)[at]
-    within = (places - (ends[at] - counts[at])) / counts[at]
-    return np.asarray(high / 1.05 * 1.05**within)
 
 
 def _by_most_workers(now: ServedCalls, limit: float) -> bool:
