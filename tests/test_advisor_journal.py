@@ -151,6 +151,20 @@ def test_an_operation_has_hourly_classes_of_its_times(watched: Watched) -> None:
     assert history.timeout == pytest.approx(2.0)
 
 
+def test_an_operation_has_the_level_of_its_times_by_ten_minutes(watched: Watched) -> None:
+    for whole, seconds in ((20, 0), (50, 600), (80, 3_000)):
+        watched.clock.advance(seconds)
+        for _ in range(3):
+            watched.ok(whole * MS, 0)
+        watched.failed("timeout", whole=2 * S)
+        watched.pass_time(1)
+    history = watched.journal.history("text").by_operation[0]
+    assert history.span_calls.tolist() == [[3, 3, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0]]
+    times = np.exp(history.span_levels)
+    assert times[history.span_calls > 0] == pytest.approx([0.02, 0.05, 0.08], rel=0.01)
+    assert np.isnan(times[history.span_calls == 0]).all()
+
+
 def test_a_worker_is_compared_with_the_same_mix_on_all_workers(watched: Watched) -> None:
     for worker, whole in ((0, 10), (0, 10), (1, 40)):
         watched.ok(whole * MS, 0, worker=worker)

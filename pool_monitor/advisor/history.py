@@ -138,6 +138,10 @@ class OperationHistory(NamedTuple):
     """By hour: calls that ended with an error, or lost their worker."""
     timeout: float | None
     """The time-out of these calls in seconds, if they were seen to end there or the pool told; None: not known."""
+    span_calls: Floats
+    """By hour and ten minutes of it: the calls that are in the classes."""
+    span_levels: Floats
+    """By hour and ten minutes of it: the mean of the logarithms of their seconds; NaN: there are none."""
 
 
 class WorkerHistory(NamedTuple):
