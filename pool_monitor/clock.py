@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 from weakref import WeakMethod
 
@@ -19,18 +20,18 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clocks of the machine."""
+    """The clocks of the machine. They are read at every call of a pool, so no Python function stands in between."""
 
     __slots__ = ()
 
-    def monotonic_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def wall_ns(self) -> int:
-        return time.time_ns()
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    wall_ns = staticmethod(time.time_ns)
 
 
-class WakefulClock(SystemClock):
+_WAKEFUL = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no such clock under this name
+
+
+class WakefulClock:
     """The clocks of the machine, with a monotonic time that also advances while the machine is suspended.
 
     Windows use it: after an hour of sleep, calls from before are no longer in the last five minutes. Not for timeouts.
@@ -38,11 +39,8 @@ class WakefulClock(SystemClock):
 
     __slots__ = ()
 
-    def monotonic_ns(self) -> int:
-        return time.clock_gettime_ns(_WAKEFUL)
-
-
-_WAKEFUL = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no such clock under this name
+    monotonic_ns = staticmethod(partial(time.clock_gettime_ns, _WAKEFUL))
+    wall_ns = staticmethod(time.time_ns)
 
 
 class SteadyClock:

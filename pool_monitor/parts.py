@@ -8,7 +8,8 @@ show the part, a field of `MonitorView`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from pool_monitor.tunable import Tunable
 
 
+ItemT = TypeVar("ItemT")
 ViewT = TypeVar("ViewT", bound=Struct)
+SLICE_S = 0.002
+"""Processor time that work on many things in the event loop takes at once."""
 
 
 class Part(Protocol):
@@ -146,6 +150,20 @@ def raise_if_ended(task: asyncio.Task[Any]) -> None:
     """Raise the error that ended *task*, a background task that may end only when its part is left."""
     if task.done():
         raise error_of(task)
+
+
+async def in_slices(items: Iterable[ItemT], spent: Callable[[float], None]) -> AsyncIterator[ItemT]:
+    """Give *items* one by one. Whenever the work on them has taken `SLICE_S`, it is passed to *spent*, and others may
+    use the event loop. So is what is left at the end.
+    """
+    began = time.thread_time()
+    for item in items:
+        if (held := time.thread_time() - began) > SLICE_S:
+            spent(held)
+            await asyncio.sleep(0)
+            began = time.thread_time()
+        yield item
+    spent(time.thread_time() - began)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -65,6 +66,12 @@ async def no_leaks(anyio_backend: str) -> AsyncIterator[None]:
         await eventually(lambda: not leftovers.found(), timeout=5.0)
     except AssertionError:
         pytest.fail(f"left behind: {leftovers.found()}")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the ten thousand collected tests: it takes a tenth of the time of the suite."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

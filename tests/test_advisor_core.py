@@ -24,6 +24,7 @@ from pool_monitor.advisor.core import (
     id_of,
 )
 from pool_monitor.advisor.detection import Detection
+from pool_monitor.advisor.evidence import figure_words
 from pool_monitor.advisor.explaining import DISPROOFS
 from pool_monitor.advisor.gil_pauses import gil_pauses, yield_gil
 from pool_monitor.advisor.journal import Journal
@@ -228,6 +229,21 @@ def test_a_dismissal_outlives_a_restart_and_damaged_rows_are_told() -> None:
     assert after.core.restore({told.id: data, "x": b"nonsense"}) == ["x"]
     assert after.make(detection(), times=6) == []
     assert "anna: we know" in after.core.explain(told.id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("p95_wait", 0.4812, "p95_wait = 0.481 s"),
+        ("failed_ratio_low", 0.0312, "failed_ratio_low = 3.12 %"),
+        ("service_ratio_high", 2.04, "service_ratio_high = 2.04x"),
+        ("bytes_per_hour", 15728640.0, "bytes_per_hour = 15 MiB"),
+        ("calls", 4210.0, "calls = 4210"),
+        ("rss", math.inf, "rss = inf"),
+    ],
+)
+def test_the_figures_of_an_explanation_have_units(name: str, value: float, words: str) -> None:
+    assert figure_words(name, value) == words
 
 
 def test_a_dismissal_that_is_over_is_deleted_from_the_file() -> None:

@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor import events, telemetry
+from pool_monitor.advisor.bucket_ring import BucketRing
 from pool_monitor.advisor.call_ring import CallRing, joined
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
 from pool_monitor.advisor.journal import Journal, calls_of_each
 from pool_monitor.advisor.numbering import OTHER
-from pool_monitor.advisor.pool_journal import BYTES
+from pool_monitor.advisor.pool_journal import BUFFER, BYTES, MANY
 from pool_monitor.clock import ManualClock, SystemClock
 from pool_monitor.errors import PoolSaturated
 from pool_monitor.events import CATALOGUE
 from pool_monitor.snapshot import PoolView
+from pool_monitor.tuner.observation import EndedCall
 from pool_monitor.tuner.observer import COLD_START_S, Observer
 from tests.helpers.support import ops_pool
 
@@ -283,6 +285,18 @@ def test_memory_is_bounded_whatever_the_names_and_the_time(watched: Watched) -> 
     assert len(watched.journal.history("text").by_worker[0].rss) == 648
 
 
+def test_calls_of_a_busy_second_are_bounded_and_each_is_counted(watched: Watched) -> None:
+    pool, most = watched.journal.pools["text"], 0
+    for _ in range(2 * MANY):
+        watched.ok(40 * MS, 15 * MS)
+        most = max(most, pool.uncounted)
+    assert BUFFER < most < MANY
+    watched.pass_time(10)
+    history = watched.journal.history("text")
+    assert history.buckets.ended.sum() == history.by_operation[0].counts.sum() == len(history.calls.ended) == 2 * MANY
+    assert pool.uncounted == 0
+
+
 def test_numbers_that_are_nonsense_are_dropped_and_the_others_kept(watched: Watched) -> None:
     for whole, queue in ((5, 9), (-1, -1), (2**60, 0), ("x", 0), (2**70, 0), (None, None)):
         series = events.OPERATION_STOP.event.series
@@ -346,7 +360,34 @@ def test_an_observation_has_what_happened_since_the_one_before(watched: Watched)
     assert [(call.wait, call.service) for call in seen.calls] == [(pytest.approx(0.015), pytest.approx(0.025))]
     assert seen.cold_start == COLD_START_S
     assert (seen.cpus, seen.cpu_fraction, seen.worker_memory, seen.memory_free) == (None, None, None, None)
-    assert observer.observe(watched.view(), low=1, high=9).calls == ()
+    assert observer.observe(watched.view(), low=1, high=9).ended == 0
+
+
+def test_the_calls_of_an_observation_are_those_of_a_list(watched: Watched) -> None:
+    observer = Observer(watched.journal, "text")
+    for number in range(20):
+        watched.ok((30 + number) * MS, number * MS)
+    watched.pass_time(1)
+    calls = observer.observe(watched.view(), low=1, high=9).calls
+    listed = list(calls)
+    assert all(isinstance(call, EndedCall) for call in (*listed, calls[0]))
+    assert [round(call.wait * 1000) for call in listed] == list(range(20))
+    for part in (slice(None, None, 3), slice(-5, None), slice(4, 2)):
+        assert list(calls[part]) == listed[part]
+        assert len(calls[part]) == len(listed[part])
+    assert (calls[3], calls[-1]) == (listed[3], listed[-1])
+    with pytest.raises(IndexError):
+        calls[20]
+
+
+@pytest.mark.parametrize("latest", [None, 1, 3, 99])
+def test_a_ring_of_rows_gives_the_latest_stretches_that_are_over(latest: int | None) -> None:
+    ring = BucketRing(("calls",), 10.0, 5)
+    for number in (2, 3, 6, 7, 8, 9):
+        ring.add(number * 10.0, calls=number)
+    numbers, columns = ring.before(95.0, latest)
+    kept = {None: [6, 7, 8], 1: [8], 3: [6, 7, 8], 99: [6, 7, 8]}[latest]
+    assert numbers.tolist() == columns["calls"].tolist() == kept
 
 
 def test_an_observation_counts_the_calls_whose_events_are_sampled(watched: Watched) -> None:

@@ -116,6 +116,11 @@ def test_alerts_load_what_sends_messages_only_when_somebody_is_told_by_it(module
     assert not modules & {"httpx", "httpcore", "aiosmtplib", "apprise", "email.message", "yaml"}
 
 
+def test_the_patterns_of_the_advisor_are_loaded_with_its_first_pass():
+    modules, _ = loaded("pool_monitor.advisor.core")
+    assert not [name for name in modules if name.startswith(("pool_monitor.advisor.patterns", "pool_monitor.tuner"))]
+
+
 READERS = ["metrics", "storage", "export.prometheus", "service.app", "service.client", "view", "dashboard.app"]
 
 

@@ -23,7 +23,7 @@ from pool_monitor.config import MonitorConfig, OtlpConfig, ServiceConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.events import CATALOGUE
 from pool_monitor.part_table import PARTS, PartEntry
-from pool_monitor.parts import Limits, PartUnavailable, raise_if_ended
+from pool_monitor.parts import SLICE_S, Limits, PartUnavailable, in_slices, raise_if_ended
 from pool_monitor.snapshot import HistoryView, MonitorView, OtlpView
 from pool_monitor.telemetry import CapturedEvent
 from tests.helpers.support import eventually, ops_pool
@@ -576,3 +576,21 @@ async def test_the_modules_of_a_part_are_imported_in_a_thread(tmp_path: Path, mo
 def test_what_a_part_imports_is_named() -> None:
     """Otherwise the import happens in the event loop."""
     assert all(part.modules and all(map(find_spec, part.modules)) for part in PARTS)
+
+
+async def test_long_work_in_slices_lets_others_work_and_is_told_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    used, told, seen = 0.0, [], []
+    monkeypatch.setattr("pool_monitor.parts.time.thread_time", lambda: used)
+
+    async def other() -> None:
+        while True:
+            seen.append("other")
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    async for item in in_slices(range(6), told.append):
+        seen.append(item)
+        used += 0.6 * SLICE_S
+    beside.cancel()
+    assert seen == [0, 1, "other", 2, 3, "other", 4, 5]
+    assert told == [pytest.approx(1.2 * SLICE_S)] * 3

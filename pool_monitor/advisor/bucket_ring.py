@@ -62,12 +62,14 @@ class BucketRing:
         for name, value in figures.items():
             added[place[name]] += value
 
-    def before(self, now: float) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-        """The numbers of the stretches that are over at *now*, oldest first, and copies of their columns by name."""
+    def before(self, now: float, latest: int | None = None) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+        """The numbers of the stretches that are over at *now*, oldest first, and copies of their columns by name: of
+        all that are kept, or of the *latest* stretches.
+        """
         self._settle()
-        last = self.number(now)
-        kept = (self._numbers >= 0) & (self._numbers < last) & (self._numbers >= last - len(self._numbers))
-        order = np.flatnonzero(kept)
-        order = order[np.argsort(self._numbers[order])]
-        rows = self._values[order].T.copy()
-        return self._numbers[order], {name: rows[place] for name, place in self._place.items()}
+        rows, last = len(self._numbers), self.number(now)
+        numbers = np.arange(max(last - min(rows, latest or rows), 0), last)
+        places = numbers % rows
+        there = self._numbers[places] == numbers
+        columns = self._values[places[there]].T.copy()
+        return numbers[there], {name: columns[place] for name, place in self._place.items()}

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -20,12 +20,14 @@ from pool_monitor.advisor.causes import HOST_SUBJECTS, cause_of
 from pool_monitor.advisor.explaining import Grounds, explanation
 from pool_monitor.advisor.history import PoolHistory
 from pool_monitor.advisor.lifecycle import LIFE, SHOWN, AdviceStage
-from pool_monitor.advisor.look import Look, look
 from pool_monitor.advisor.multiplicity import SignificantDetection, significant
 from pool_monitor.advisor.persistence import Persistence
 from pool_monitor.advisor.priority import score
 from pool_monitor.log import plain
 from pool_monitor.snapshot.advice import Change, Effect, Pattern, Recommendation
+
+if TYPE_CHECKING:
+    from pool_monitor.advisor.look import Look
 
 FIRST_PASSES_S, FIRST_PASS_S, PASS_S = 900.0, 60.0, 300.0
 """A pass is made every minute in the first 15 minutes, then every 5 minutes."""
@@ -112,6 +114,8 @@ class AdvisorCore:
         """Make a pass if it is due, at once. Returns what has changed, and what was found; None: no pass was due."""
         if not self.due(now):
             return [], None
+        from pool_monitor.advisor.look import look  # the patterns are large, and the first pass is after a minute
+
         self.begin(now)
         seen = look(histories())
         return self.take(seen), seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pool_monitor.advisor.evidence import figure_words
 from pool_monitor.advisor.multiplicity import SignificantDetection
 from pool_monitor.advisor.persistence import PASSES
 from pool_monitor.advisor.priority import confidence, label
@@ -66,7 +67,7 @@ def _grounds(told: Recommendation, grounds: Grounds) -> list[str]:
     return [
         f"Found in {round(grounds.share * PASSES)} of the last {PASSES} passes",
         test,
-        "Figures: " + ", ".join(f"{name} = {value:g}" for name, value in told.evidence.items()),
+        "Figures: " + ", ".join(figure_words(name, value) for name, value in told.evidence.items()),
         (
             f"Confidence {told.confidence:.2f} ({label(told.confidence)}) = (1 - q) {1 - judged.q:.3g} x samples "
             f"{weight:.2g} ({found.samples}, at least {found.samples_min}) x passes {grounds.share:.1f} x model "

@@ -258,12 +258,13 @@ class Journal:
         if journal is None:
             return _ignore
         code = code_of(journal.operations.number(operation), journal.workers.number(worker))
-        buffer, extend, fold, now_ns = journal.buffer, journal.buffer.extend, journal.fold, self._clock.monotonic_ns
+        buffer, extend = journal.buffer, journal.buffer.extend
+        keep_full, now_ns = journal.keep_full, self._clock.monotonic_ns
 
         def record(duration: int, queue: int, execution: int) -> None:
             extend((code, now_ns(), duration, queue, execution))
             if len(buffer) >= FULL:
-                fold()
+                keep_full()
 
         return record
 
@@ -282,7 +283,7 @@ class Journal:
         execution = measurements.get("execution_duration", ABSENT)
         pool.buffer += (code, self._clock.monotonic_ns(), *map(int, times), int(execution))
         if len(pool.buffer) >= FULL:
-            pool.fold()
+            pool.keep_full()
         if worker >= 0 and outcome in _INCIDENTS:
             pool.note_failure(self.now(), operation, worker, error)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pool_monitor.errors import ConfigError, PoolError, UnknownName
 from pool_monitor.events import ADVICE_TRANSITION
 from pool_monitor.log import logger
-from pool_monitor.parts import retrieve_error
+from pool_monitor.parts import in_slices, retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import PoolView, Recommendation
 from pool_monitor.state_machine import IllegalTransition
@@ -28,8 +28,6 @@ _LISTED = 10
 """Most ids that an error lists."""
 _FRESH_S = 0.5
 """Gauges that were taken this short a time ago are not taken again."""
-_HELD_S = 0.002
-"""Processor time after which others may work."""
 _LIMITS_TICKS = 30
 """The limits of the workers' memory are read with one tick of so many."""
 
@@ -39,8 +37,8 @@ class Advisor:
     it.
 
     All methods must be called in the event loop of the monitor. None of them blocks: patterns are looked for in a
-    thread. Nothing is loaded before `open` or `watch`. The history is in memory, and begins anew with the process; what
-    was dismissed is kept in ``[state] path``.
+    thread. Nothing is loaded before `open` or `watch`, and the patterns not before the first pass. The history is in
+    memory, and begins anew with the process; what was dismissed is kept in ``[state] path``.
     """
 
     def __init__(self, config: MonitorConfig, context: Context) -> None:
@@ -248,14 +246,8 @@ class Advisor:
         journal = self._journal
         if journal is None or not self._watchers:
             return
-        began = time.thread_time()
-        for pool in journal.pools.values():
+        async for pool in in_slices(journal.pools.values(), self._context.spent):
             pool.fold_when_due(journal.now())
-            if (held := time.thread_time() - began) > _HELD_S:
-                self._context.spent(held)
-                await asyncio.sleep(0)
-                began = time.thread_time()
-        self._context.spent(time.thread_time() - began)
 
     def take_gauges(self) -> dict[str, PoolView]:
         """Take the gauges of the pools into the history now, and return them, by pool."""

@@ -33,7 +33,6 @@ Floats = NDArray[np.float64]
 
 EXACT_PAIRS = 25
 """Up to so many pairs, `wilcoxon` counts all arrangements; above, it uses the normal approximation."""
-_PAIRS = 1_000  # values of each side of which all pairs are formed: a million differences, 8 MB
 _CLASSES = 500  # of the values of a block bootstrap
 _BLOCKS = 500  # that are drawn: with more, a draw takes longer and is no better
 
@@ -90,23 +89,6 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> Comparison:
     ties = _ties(np.sort(np.concatenate([a, b]), kind="stable"))
     variance = n * m / 12 * ((total + 1) - float((ties**3 - ties).sum()) / (total * max(total - 1, 1)))
     return _compared(above, variance)
-
-
-def hodges_lehmann(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Return by how much *second* is larger: the median of all differences of pairs, with Moses' interval.
-
-    NaN where a side is empty. Of more than 1,000 values a side, 1,000 quantiles stand for it.
-    """
-    a, b = _thinned(_clean(first)), _thinned(_clean(second))
-    n, m = len(a), len(b)
-    if not n or not m:
-        return Estimate(math.nan, math.nan, math.nan)
-    differences = np.sort((b[:, None] - a[None, :]).ravel())
-    scale = n * m / (len(_clean(first)) * len(_clean(second)))  # of the thinned pairs to all of them
-    full_n, full_m = len(_clean(first)), len(_clean(second))
-    half = normal_quantile(0.5 + confidence / 2) * math.sqrt(full_n * full_m * (full_n + full_m + 1) / 12) * scale
-    low = int(max(n * m / 2 - half, 0))
-    return Estimate(_median(differences), float(differences[low]), float(differences[-low - 1]))
 
 
 def wilcoxon(differences: ArrayLike) -> Comparison:
@@ -317,15 +299,3 @@ def _ranks(values: Floats) -> tuple[Floats, Floats]:
     """Return the rank of each value, the mean one where several are equal, and how many there are of each value."""
     _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[at]), counts.astype(np.float64)
-
-
-def _thinned(values: Floats) -> Floats:
-    if len(values) <= _PAIRS:
-        return values
-    ordered = np.sort(values)
-    return np.asarray(ordered[((np.arange(_PAIRS) + 0.5) * len(ordered) / _PAIRS).astype(int)])
-
-
-def _median(ordered: Floats) -> float:
-    n = len(ordered)
-    return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2

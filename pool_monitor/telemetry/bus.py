@@ -250,12 +250,32 @@ class Series(dict[tuple[str, ...], Record]):
         _detach_failed(self._handlers[0], self._name, error)
 
     def _each(self, bound: list[tuple[Handler, Record]]) -> Record:
+        if len(bound) == 2:  # the collector and the advisor
+            return self._both(*bound)
+
         def record(*numbers: int) -> None:
             for handler, record_one in bound:
                 try:
                     record_one(*numbers)
                 except FAILURES as error:
                     _detach_failed(handler, self._name, error)
+
+        return record
+
+    def _both(self, first: tuple[Handler, Record], second: tuple[Handler, Record]) -> Record:
+        """What `_each` makes, in less time: without its loop."""
+        handler, record_one = first
+        other_handler, record_other = second
+
+        def record(*numbers: int) -> None:
+            try:
+                record_one(*numbers)
+            except FAILURES as error:
+                _detach_failed(handler, self._name, error)
+            try:
+                record_other(*numbers)
+            except FAILURES as error:
+                _detach_failed(other_handler, self._name, error)
 
         return record
 

@@ -15,7 +15,7 @@ from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import TUNING_TRANSITION
 from pool_monitor.log import logger, plain
-from pool_monitor.parts import retrieve_error
+from pool_monitor.parts import in_slices, retrieve_error
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import TRIAL_OVER, TrialState, TrialView, TunerMode, TuningView
 from pool_monitor.tunable import effect_delay
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Changes that are over in a `TuningView`: the latest. `Tuner.history` has more."""
-HELD_S = 0.002
-"""Processor time after which others may work."""
 MODES: tuple[TunerMode, ...] = get_args(TunerMode)
 
 
@@ -235,12 +233,8 @@ class Tuner:
         self, views: Mapping[str, PoolView], tunables: Mapping[str, Sequence[Tunable]]
     ) -> dict[str, Observation]:
         """Observe each pool. Others may work in between: there may be many pools."""
-        found, began = {}, time.thread_time()
-        for name, observer in self._observers.items():
-            if (held := time.thread_time() - began) > HELD_S:
-                self._context.spent(held)
-                await asyncio.sleep(0)
-                began = time.thread_time()
+        found: dict[str, Observation] = {}
+        async for name, observer in in_slices(self._observers.items(), self._context.spent):
             view = views.get(name)
             size = next((one for one in tunables.get(name, ()) if one.name == "size"), None)
             if view is not None and size is not None:
@@ -252,7 +246,6 @@ class Tuner:
                     wait_target=self._config.tuner.wait_target,
                     cold_start=effect_delay(size),
                 )
-        self._context.spent(time.thread_time() - began)
         return found
 
     def _settle_soon(self) -> None:

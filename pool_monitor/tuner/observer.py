@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,12 +96,42 @@ class Observer:
         """Processor-seconds per busy second, computed again every 10 s."""
         if now - self._cpu_at >= self._pool.buckets.seconds:
             self._cpu_at = now
-            _numbers, columns = self._pool.columns(now)
-            cpu, busy = columns["cpu"][-CPU_BUCKETS:], columns["service_sum"][-CPU_BUCKETS:]
+            _numbers, columns = self._pool.columns(now, CPU_BUCKETS)
+            cpu, busy = columns["cpu"], columns["service_sum"]
             measured = ~np.isnan(cpu)
             seconds = float(busy[measured].sum())
             self._cpu_fraction = float(cpu[measured].sum()) / seconds if seconds >= BUSY_MIN_S else None
         return self._cpu_fraction
+
+
+class EndedCalls(Sequence[EndedCall]):
+    """Calls as columns: an `EndedCall` is made when it is asked for. A policy may look at none of them, or at a few."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, columns: NDArray[np.float64]) -> None:
+        """*columns*: rows (arrived, started, ended)."""
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return int(self._columns.shape[1])
+
+    @overload
+    def __getitem__(self, place: int) -> EndedCall: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> EndedCalls: ...
+
+    def __getitem__(self, place: int | slice) -> EndedCall | EndedCalls:
+        found = self._columns[:, place]
+        return EndedCalls(found) if isinstance(place, slice) else EndedCall(*found.tolist())
+
+    def __iter__(self) -> Iterator[EndedCall]:
+        rows = zip(*self._columns.tolist(), strict=True)
+        return map(tuple.__new__, repeat(EndedCall), rows)  # what EndedCall(*row) does, in half the time
+
+    def __repr__(self) -> str:
+        return f"<EndedCalls {len(self)}>"
 
 
 def _ended(columns: Calls, interval: float) -> NDArray[np.intp]:
@@ -108,6 +140,5 @@ def _ended(columns: Calls, interval: float) -> NDArray[np.intp]:
     return kept[-max(int(CALLS_MAX * interval), CALLS_MAX) :]
 
 
-def _calls(columns: Calls, kept: NDArray[np.intp]) -> Sequence[EndedCall]:
-    times = (columns.arrived[kept].tolist(), columns.started[kept].tolist(), columns.ended[kept].tolist())
-    return tuple(map(EndedCall, *times))
+def _calls(columns: Calls, kept: NDArray[np.intp]) -> EndedCalls:
+    return EndedCalls(np.array((columns.arrived[kept], columns.started[kept], columns.ended[kept])))

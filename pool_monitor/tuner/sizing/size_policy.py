@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from pool_monitor.tuner.observation import EndedCall, Observation
+from pool_monitor.tuner.observation import Observation
 from pool_monitor.tuner.sizing import caps, demand
 from pool_monitor.tuner.sizing.forecast import ArrivalForecast
 from pool_monitor.tuner.sizing.guard import Guard
@@ -59,7 +59,11 @@ class SizePolicy:
             self.why = "the observation cannot be used: the size is kept"
             return None
         step = 1 + len(seen.calls) // CALLS_MOST
-        calls = [call for call in seen.calls[::step] if _is_call(call)]
+        calls = [
+            call
+            for call in seen.calls[::step]
+            if call[0] <= call[1] <= call[2] < math.inf and call[1] > -math.inf  # not nonsense: arrived, started, ended
+        ]
         self._service.observe([ended - started for _, started, ended in calls])
         self._cohorts.observe(calls)
         ended = len(seen.calls) if seen.ended is None else max(seen.ended, len(seen.calls))
@@ -190,11 +194,6 @@ class _UnderWay:
         """
         ended = sum(row[2] for row in self._rows) + 1
         return sum(row[1] for row in self._rows) / (ended + 2 * math.sqrt(ended))
-
-
-def _is_call(call: EndedCall) -> bool:
-    arrived, started, ended = call
-    return arrived <= started <= ended < math.inf and started > -math.inf
 
 
 def _seconds(value: float) -> str:
