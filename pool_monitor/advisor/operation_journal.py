@@ -1,5 +1,5 @@
-"""What the advisor remembers of the operations of one pool: hourly histograms of their execution times, and the mean of
-their logarithms by ten minutes.
+"""What the advisor remembers of the operations of one pool: hourly histograms of their times on a worker, and the mean
+of the logarithms by ten minutes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OperationJournal:
         whole: NDArray[np.float64],
         weight: NDArray[np.float64],
     ) -> None:
-        """Count calls that a worker had. *seconds* is their execution time, *whole* the time since they arrived."""
+        """Count calls that a worker had. *seconds* is their time on it, *whole* the time since they arrived."""
         self._turn(math.floor(float(ended[-1]) / HOUR_S))
         operations = int(operation.max()) + 1
         if operations > len(self._now):
