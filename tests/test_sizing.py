@@ -143,6 +143,32 @@ def test_the_mean_time_follows_a_change_within_sixty_calls_and_the_chance_of_sin
     assert service.mean == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_few_very_long_calls_are_no_change_of_the_mean_time_and_many_long_ones_are() -> None:
+    service = TimesOnWorker()
+    for _ in range(300):
+        service.observe([0.1] * 9 + [0.9])
+    usual = service.mean
+    assert usual is not None
+    service.observe([0.1] * 8 + [30.0])
+    assert service.mean == pytest.approx(usual, rel=0.5)
+    for _ in range(6):
+        service.observe([3.0] * 10)
+    assert service.mean is not None
+    assert service.mean > 10 * usual
+
+
+@settings(max_examples=20, deadline=None)
+@given(times=st.lists(st.lists(st.floats(1e-4, 1e3), max_size=20), max_size=30))
+def test_the_mean_time_is_one_that_calls_had(times: list[list[float]]) -> None:
+    service = TimesOnWorker()
+    for some in times:
+        service.observe(some)
+    every = [value for some in times for value in some]
+    assert (service.mean is None) == (not every)
+    if service.mean is not None:
+        assert min(every) * 0.999 <= service.mean <= max(every) * 1.001
+
+
 def test_cohorts_are_told_apart_by_the_start_of_a_call_and_are_bounded() -> None:
     cohorts = StartCohorts()
     cohorts.observe([EndedCall(0.0, 5.5, 5.6), EndedCall(0.0, 5.9, 6.2), EndedCall(0.0, 7.0, 8.0)])
@@ -250,6 +276,14 @@ def test_a_steady_load_waits_rarely_and_its_size_seldom_turns(rate: float) -> No
     assert life.late < 0.03
     assert life.reversals <= 3
     assert max(life.sizes[70:]) <= 1.8 * (rate * 0.1) + 4
+
+
+def test_the_size_seldom_turns_where_few_calls_take_very_long() -> None:
+    """Lognormal times whose deviation is three times the mean of 0.1 s."""
+    load = Load(lambda _now: 15.0, lambda chance, _busy, _now: chance.lognormvariate(-3.454, 1.517))
+    lives = [live(SizePolicy(), load, 900, seed=seed, first=QUIET._replace(size=5)) for seed in (1, 2)]
+    assert sum(life.reversals for life in lives) <= 10  # 20 an hour
+    assert max(life.late for life in lives) < 0.02
 
 
 def test_a_step_of_the_load_is_met_within_seconds_and_given_back_within_minutes() -> None:

@@ -19,6 +19,8 @@ SPREAD_CALLS = 3000
 """And those of which the spread is taken: a few very long calls must not make it jump."""
 DIFFERENT = 0.25
 """The fast average counts if it differs from the slow one by more than this share, and by more than chance."""
+LONG = 10.0
+"""In the fast average a call counts for at most so many times the larger one: a few very long calls are no change."""
 MOST_CV2 = 25.0
 COHORTS = 1200
 """Rows of a second that `StartCohorts` keeps. It clears away when it has 300 more."""
@@ -38,9 +40,11 @@ class TimesOnWorker:
             return
         count = len(seconds)
         mean = sum(seconds) / count
+        most = LONG * max(self._slow, self._fast) if self.calls >= FAST_CALLS else math.inf
+        cut = sum(min(value, most) for value in seconds) / count
         square = sum(value * value for value in seconds) / count
         self.calls += count
-        self._fast = _moved(self._fast, mean, count, min(FAST_CALLS, self.calls))
+        self._fast = _moved(self._fast, cut, count, min(FAST_CALLS, self.calls))
         self._slow = _moved(self._slow, mean, count, min(SLOW_CALLS, self.calls))
         self._long = _moved(self._long, mean, count, min(SPREAD_CALLS, self.calls))
         self._square = _moved(self._square, square, count, min(SPREAD_CALLS, self.calls))

@@ -106,7 +106,7 @@ class SizePolicy:
 
     def _service_now(self) -> float | None:
         """Return the mean time of a call; that of the calls under way where these have lasted longer already."""
-        known, least = self._service.mean, self._under_way.least_service()
+        known, least = self._service.mean, self._under_way.least_service(self._service.cv2)
         return least or None if known is None else max(known, least)
 
     def _choose(self, seen: Observation, service: float | None) -> int | None:
@@ -187,13 +187,15 @@ class _UnderWay:
     def clear(self) -> None:
         self._rows.clear()
 
-    def least_service(self) -> float:
+    def least_service(self, cv2: float) -> float:
         """Return what the mean time of a call is at least, in seconds, with 95 % confidence; 0: nothing is known.
 
         So many calls as ended are a Poisson count: two standard errors above it is the most that may have been due.
+        Calls whose times have a *cv2* above 1 (variance over mean squared) vary by so much more.
         """
-        ended = sum(row[2] for row in self._rows) + 1
-        return sum(row[1] for row in self._rows) / (ended + 2 * math.sqrt(ended))
+        ended = sum(row[2] for row in self._rows)
+        most = ended + 1 + 2 * math.sqrt(1 + ended * max(1.0, cv2))
+        return sum(row[1] for row in self._rows) / most
 
 
 def _seconds(value: float) -> str:
