@@ -188,6 +188,31 @@ def test_failures_that_hit_everybody_are_no_hotspot(failing: Failing, seed: int)
     assert subjects(error_hotspot(history)) == []
 
 
+RARE = {"quick": (0.97, 0.1, 0.8), "report": (0.03, 1.0, 0.4)}
+
+
+@pytest.mark.parametrize("failing", [at_random(0.003), in_bursts(10, 400)])
+@pytest.mark.parametrize("seed", thinned(range(10), 10))
+def test_failures_that_miss_a_rare_operation_are_no_hotspot_of_the_other(failing: Failing, seed: int) -> None:
+    history = with_errors(Work(seed=seed, rate=6, size=8, operations=RARE).history(), failing)
+    assert subjects(error_hotspot(history)) == []
+
+
+def test_blocks_in_which_everybody_fails_say_nothing_of_anybody() -> None:
+    failing: Failing = lambda _draw, calls: calls.ended % 300 < 10  # noqa: E731
+    history = with_errors(Work(rate=6, size=8, operations=RARE, seconds=3600).history(), failing)
+    assert subjects(error_hotspot(history)) == []
+
+
+@pytest.mark.parametrize("hot", [(1, 5), (0, 2, 4)])
+def test_only_the_workers_that_fail_more_are_hotspots(hot: tuple[int, ...]) -> None:
+    def failing(draw: np.random.Generator, calls: Calls) -> NDArray[np.bool_]:
+        return draw.random(len(calls.ended)) < np.where(np.isin(calls.worker, hot), 0.06, 0.003)
+
+    history = with_errors(Work(rate=20, size=8).history(), failing)
+    assert subjects(error_hotspot(history)) == [f"worker text-{slot}" for slot in hot]
+
+
 def test_one_burst_on_one_worker_is_one_incident() -> None:
     failing: Failing = lambda _draw, calls: (calls.worker == 1) & (abs(calls.ended - 902) < 3)  # noqa: E731
     history = with_errors(Work(rate=20, size=4).history(), failing)
@@ -274,6 +299,16 @@ def test_leak_is_found_beneath_what_is_bounded(shape: dict[str, Any]) -> None:
 
 def test_leak_of_nearly_all_workers_is_one_of_the_pool() -> None:
     assert subjects(leaks({slot: memory_of(slot, 8, leak=12e6) for slot in range(4)})) == ["pool text"]
+
+
+@pytest.mark.parametrize(("workers", "tau"), [(2, 3600.0), (4, 3600.0), (4, 5400.0)])
+def test_warm_up_of_the_others_makes_a_leak_none_of_the_pool(workers: int, tau: float) -> None:
+    warm_up = (100e6, tau)
+    memories = {slot: memory_of(slot, 9, warm_up=warm_up, leak=10e6 if slot == 1 else 0.0) for slot in range(workers)}
+    assert subjects(leaks(memories)) == ["worker text-1"]
+    assert subjects(leaks({slot: memory_of(slot, 9, warm_up=warm_up, leak=10e6) for slot in range(workers)})) == [
+        "pool text"
+    ]
 
 
 def test_memory_of_less_than_six_hours_is_not_judged() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pool_monitor import events, telemetry
 from pool_monitor.advisor.bucket_ring import BucketRing
 from pool_monitor.advisor.call_ring import CallRing, joined
-from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS
+from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS, service_bounds
 from pool_monitor.advisor.journal import Journal, calls_of_each
 from pool_monitor.advisor.numbering import OTHER
 from pool_monitor.advisor.pool_journal import BUFFER, BYTES, MANY
@@ -151,6 +151,32 @@ def test_an_operation_has_hourly_classes_of_its_times(watched: Watched) -> None:
     assert history.timeouts.tolist() == [1, 0]
     assert history.failed.tolist() == [2, 0]
     assert history.timeout == pytest.approx(2.0)
+
+
+def test_times_of_an_operation_are_those_on_a_worker_as_those_of_its_calls_are(watched: Watched) -> None:
+    series = events.OPERATION_STOP.event.series
+    assert series is not None
+    for _ in range(5):
+        series["text", "work", "text-0", "none", "one"](3 * MS, MS, MS // 2)  # half a millisecond in the worker
+    watched.pass_time(1)
+    history = watched.journal.history("text")
+    assert history.calls.ended - history.calls.started == pytest.approx(0.002)
+    assert service_bounds()[history.by_operation[0].counts.argmax()] == pytest.approx(0.002, rel=0.05)
+    assert np.exp(history.by_operation[0].span_levels[0, 0]) == pytest.approx(0.002, rel=0.02)
+
+
+def test_an_operation_has_the_level_of_its_times_by_ten_minutes(watched: Watched) -> None:
+    for whole, seconds in ((20, 0), (50, 600), (80, 3_000)):
+        watched.clock.advance(seconds)
+        for _ in range(3):
+            watched.ok(whole * MS, 0)
+        watched.failed("timeout", whole=2 * S)
+        watched.pass_time(1)
+    history = watched.journal.history("text").by_operation[0]
+    assert history.span_calls.tolist() == [[3, 3, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0]]
+    times = np.exp(history.span_levels)
+    assert times[history.span_calls > 0] == pytest.approx([0.02, 0.05, 0.08], rel=0.01)
+    assert np.isnan(times[history.span_calls == 0]).all()
 
 
 def test_a_worker_is_compared_with_the_same_mix_on_all_workers(watched: Watched) -> None:

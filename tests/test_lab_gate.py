@@ -5,6 +5,8 @@ The whole table, with five seeds and all peers, is printed by ``python -m benchm
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from benchmarks.lab.controllers import HPA_FAST, Hpa
@@ -13,6 +15,7 @@ from benchmarks.lab.scenario import POOL_SIZE, load
 from benchmarks.lab.simulator import run
 from benchmarks.lab.table import judged
 from benchmarks.lab.tuned import Tuned
+from tests.helpers.programs import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(180)]
 SCENARIOS = {scenario.name: scenario for scenario in load(POOL_SIZE)}
@@ -40,3 +43,19 @@ def test_the_same_seed_gives_the_same_run():
     scenario = SCENARIOS["S6-llm-bimodal"]
     first, second = (run(scenario, SEED, Tuned(scenario))._replace(spent_s=0.0) for _ in range(2))
     assert first == second
+
+
+_IDLE = """
+from benchmarks.lab.processes import processes
+with processes(2) as pool:
+    print(list(pool.map(abs, [1, 2])), flush=True)
+    input()
+"""
+
+
+def test_processes_end_with_a_laboratory_that_is_killed(program):
+    lab = program("-c", _IDLE)
+    assert lab.process.stdout.readline() == b"[1, 2]\n"
+    assert lab.children()
+    lab.send(signal.SIGKILL)
+    until(lambda: not lab.left_over())

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import get_args
 
 from benchmarks import tables
 from benchmarks.lab.advised import Subject, Verdict, advised
 from benchmarks.lab.options import check_output, seeds_of
+from benchmarks.lab.processes import processes
 from benchmarks.lab.scenario import ADVICE, Scenario, ScenarioError, load
 from benchmarks.tables import Table
 from pool_monitor.errors import ConfigError
@@ -62,13 +61,13 @@ def _chosen(scenarios: list[Scenario], only: str | None) -> list[Scenario]:
     return chosen
 
 
-def each(scenarios: Sequence[Scenario], seeds: Iterable[int], processes: int | None = None) -> Iterator[Verdict]:
-    """Play all, the longest first, and yield each verdict as it comes. In this process if *processes* is 0."""
+def each(scenarios: Sequence[Scenario], seeds: Iterable[int], number: int | None = None) -> Iterator[Verdict]:
+    """Play all, the longest first, and yield each verdict as it comes. In this process if *number* is 0."""
     jobs = [(scenario, seed) for scenario in sorted(scenarios, key=_length, reverse=True) for seed in seeds]
-    if processes == 0:
+    if number == 0:
         yield from (advised(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with processes(number) as pool:
         for future in as_completed([pool.submit(advised, *job) for job in jobs]):
             yield future.result()
 

@@ -124,12 +124,14 @@ class Spans(NamedTuple):
 
 
 class OperationHistory(NamedTuple):
-    """One operation, in hourly histograms of the execution time. See `service_bounds`."""
+    """One operation, in hourly histograms of the time on a worker, which is that of `Calls`, from the start to the end:
+    what the worker measures itself is less. See `service_bounds`.
+    """
 
     hours: Floats
     """The beginning of each hour: at most 8 days."""
     counts: NDArray[np.int64]
-    """Calls that the operation ended itself, well or with an error, by hour and class of execution time. The last class
+    """Calls that the operation ended itself, well or with an error, by hour and class of that time. The last class
     has those beyond the highest bound.
     """
     timeouts: Floats
@@ -138,6 +140,10 @@ class OperationHistory(NamedTuple):
     """By hour: calls that ended with an error, or lost their worker."""
     timeout: float | None
     """The time-out of these calls in seconds, if they were seen to end there or the pool told; None: not known."""
+    span_calls: Floats
+    """By hour and ten minutes of it: the calls that are in the classes."""
+    span_levels: Floats
+    """By hour and ten minutes of it: the mean of the logarithms of their seconds; NaN: there are none."""
 
 
 class WorkerHistory(NamedTuple):

@@ -1,4 +1,6 @@
-"""What the advisor remembers of the operations of one pool: hourly histograms of their execution times."""
+"""What the advisor remembers of the operations of one pool: hourly histograms of their times on a worker, and the mean
+of the logarithms by ten minutes.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import ERROR, OK, OPERATIONS, TIMEOUT, WORKER_LOST, OperationHistory, service_bounds
+from pool_monitor.advisor.history import (
+    ERROR,
+    OK,
+    OPERATIONS,
+    SPAN_S,
+    TIMEOUT,
+    WORKER_LOST,
+    OperationHistory,
+    service_bounds,
+)
 
 HOUR_S = 3600.0
 HOURS = 8 * 24
-OPERATION_HOURS = 2048
+OPERATION_HOURS = 10 * HOURS
 """Hours of operations that are kept: with more than ten operations, less than eight days of each."""
 TIMEOUTS = 20
 """Ends with a time-out from which the time-out is read."""
@@ -23,7 +34,12 @@ TIMEOUTS = 20
 _BOUNDS = service_bounds()
 _CLASSES = len(_BOUNDS) + 1
 _TIMED_OUT, _FAILED = _CLASSES, _CLASSES + 1  # columns after those of the classes
-_COLUMNS = _CLASSES + 2
+_PARTS = int(HOUR_S / SPAN_S)
+_PART_CALLS = _CLASSES + 2  # then, for each ten minutes of the hour, the calls in the classes, and
+_PART_LOGS = _PART_CALLS + _PARTS  # the sum of the logarithms of their microseconds, in 64ths: it fits into 32 bits
+_COLUMNS = _PART_LOGS + _PARTS
+_LOG_UNIT = 1 / 64
+_LOG_OF_SECOND = math.log(1e6)
 BYTES = OPERATION_HOURS * (_COLUMNS * 4 + 200) + OPERATIONS * (_COLUMNS * 8 + TIMEOUTS * 32 + 600)
 """Most bytes of an `OperationJournal`."""
 
@@ -50,12 +66,13 @@ class OperationJournal:
         whole: NDArray[np.float64],
         weight: NDArray[np.float64],
     ) -> None:
-        """Count calls that a worker had. *seconds* is their execution time, *whole* the time since they arrived."""
+        """Count calls that a worker had. *seconds* is their time on it, *whole* the time since they arrived."""
         self._turn(math.floor(float(ended[-1]) / HOUR_S))
         operations = int(operation.max()) + 1
         if operations > len(self._now):
             more = np.zeros((operations - len(self._now), _COLUMNS), np.int64)
             self._now = np.concatenate((self._now, more))
+        self._add_levels(ended, operation, outcome, seconds, weight)
         column = np.searchsorted(_BOUNDS, seconds)
         rest = outcome > ERROR
         if rest.any():
@@ -72,6 +89,22 @@ class OperationJournal:
         if failed.any():  # in their class, and among the failed
             counts = np.bincount(operation[failed], weight[failed], len(self._now)).astype(np.int64)
             self._now[:, _FAILED] += counts
+
+    def _add_levels(
+        self,
+        ended: NDArray[np.float64],
+        operation: NDArray[np.int32],
+        outcome: NDArray[np.int32],
+        seconds: NDArray[np.float64],
+        weight: NDArray[np.float64],
+    ) -> None:
+        """Count calls for the ten minutes that go on, and add up their logarithms."""
+        part = math.floor(float(ended[-1]) % HOUR_S / SPAN_S)
+        counted = weight * (outcome <= ERROR)
+        logs = np.log(np.maximum(seconds * 1e6, 1.0)) / _LOG_UNIT
+        rows = len(self._now)
+        self._now[:, _PART_CALLS + part] += np.bincount(operation, counted, rows).astype(np.int64)
+        self._now[:, _PART_LOGS + part] += np.rint(np.bincount(operation, counted * logs, rows)).astype(np.int64)
 
     def taken(self, now: float) -> Callable[[], dict[int, OperationHistory]]:
         """What there is now. The function makes the histories of it, by operation; a thread may call it."""
@@ -116,12 +149,17 @@ def _histories(
 
 def _history(hours: list[int], counts: list[NDArray[np.int64]], timeouts: Sequence[float]) -> OperationHistory:
     table = np.stack(counts)
+    calls = table[:, _PART_CALLS:_PART_LOGS].astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        levels = table[:, _PART_LOGS:] * _LOG_UNIT / calls - _LOG_OF_SECOND
     return OperationHistory(
         hours=np.array(hours, np.float64) * HOUR_S,
         counts=table[:, :_CLASSES],
         timeouts=table[:, _TIMED_OUT].astype(np.float64),
         failed=table[:, _FAILED].astype(np.float64),
         timeout=_timeout(timeouts),
+        span_calls=calls,
+        span_levels=levels,
     )
 
 

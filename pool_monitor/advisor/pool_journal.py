@@ -238,14 +238,13 @@ class PoolJournal:
         self.calls.add(np.array((arrived, started, ended)), np.array(codes))
 
     def _count(self, block: NDArray[np.int64]) -> None:
-        code, ended_ns, whole, queue, execution = block
+        code, ended_ns, whole, queue, _execution = block
         outcome = (code & 7).astype(np.int32)
         operation = (code >> 3 & 0xFF).astype(np.int32)
         worker = ((code >> 11 & 0x1FF) - 1).astype(np.int32)
         ended, wait = ended_ns / 1e9, queue / 1e9
         on_worker = worker >= 0
         service = np.where(on_worker, (whole - queue) / 1e9, 0.0)
-        ran = np.where(execution >= 0, execution / 1e9, service)
         weight = np.ones(len(code)) if self.weights == (1, 1) else np.where(outcome == OK, *map(float, self.weights))
         self._learn_mean(service, on_worker & (outcome <= ERROR))
         target = self.wait_target
@@ -265,9 +264,9 @@ class PoolJournal:
         )
         if not on_worker.all():
             operation, worker, outcome, weight = (a[on_worker] for a in (operation, worker, outcome, weight))
-            service, ran, ended, whole = service[on_worker], ran[on_worker], ended[on_worker], whole[on_worker]
+            service, ended, whole = service[on_worker], ended[on_worker], whole[on_worker]
         if len(ended):
-            self.by_operation.add(ended, operation, outcome, ran, whole / 1e9, weight)
+            self.by_operation.add(ended, operation, outcome, service, whole / 1e9, weight)
             self.by_worker.add(ended, operation, worker, outcome, service, weight)
 
     def _into_buckets(self, ended: NDArray[np.float64], columns: tuple[NDArray[np.float64], ...]) -> None:

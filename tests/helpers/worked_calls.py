@@ -41,6 +41,10 @@ class Work:
     slow_workers: Mapping[int, float] = field(default_factory=dict)
     slow_operations: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Name -> factor, and since when."""
+    at_times: tuple[tuple[float, float, float], ...] = ()
+    """From and until when all calls take how many times as long."""
+    long_calls: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    """Share of the calls that take longer, how many times as long, and since when."""
     pinned: tuple[int, float] | None = None
     """A worker, and the share of the calls that insist on it."""
     timeout: float | None = None
@@ -73,6 +77,11 @@ def _played(work: Work) -> tuple[Calls, float]:
         service[own] = draw.lognormal(math.log(mean) - spread / 2, math.sqrt(spread), int(own.sum()))
     for name, (factor, since) in work.slow_operations.items():
         service[(operation == names.index(name)) & (arrived >= since)] *= factor
+    for since, until, factor in work.at_times:
+        service[(arrived >= since) & (arrived < until)] *= factor
+    share, factor, since = work.long_calls
+    if share:
+        service[(draw.random(total) < share) & (arrived >= since)] *= factor
     service[draw.random(total) < work.hang] = 1e6
     if work.outage:
         service[(arrived >= work.outage[0]) & (arrived < work.outage[1])] += 60.0
@@ -146,7 +155,15 @@ def _operation(work: Work, calls: Calls, own: NDArray[np.bool_]) -> OperationHis
     counts = [np.bincount(column[(hour == at) & (outcome == OK)], minlength=classes) for at in hours]
     timeouts = [float(np.count_nonzero((hour == at) & (outcome == TIMEOUT))) for at in hours]
     known = work.timeout if any(timeouts) else None
-    return OperationHistory(hours * 3600.0, np.array(counts), np.array(timeouts), np.zeros(len(hours)), known)
+    ended, logs, well = calls.ended[own], np.log(np.maximum(service, 1e-7)), outcome == OK
+    edges = np.append((hours[:, None] * 3600.0 + np.arange(6) * 600.0).ravel(), math.inf)
+    spans, _ = np.histogram(ended[well], edges)
+    sums, _ = np.histogram(ended[well], edges, weights=logs[well])
+    levels = np.where(spans > 0, sums / np.maximum(spans, 1), math.nan)
+    return OperationHistory(
+        *(hours * 3600.0, np.array(counts), np.array(timeouts), np.zeros(len(hours)), known),
+        *(spans.reshape(-1, 6).astype(float), levels.reshape(-1, 6)),
+    )
 
 
 def _buckets(work: Work, calls: Calls, now: float) -> Buckets:

@@ -1,14 +1,18 @@
 """``error_hotspot``: one worker or one operation fails far more often than the rest of the same work.
 
 Failures come in bursts: a backend that is away for ten seconds fails whatever runs. So failures of one class are not
-counted one by one. Two tests, of which one has to be passed with Bonferroni's correction:
+counted one by one. There are two tests, of which one has to be passed. Both look at the blocks of 10 s with failures:
 
-- *Incidents*, for rare failures: those of one class within a block of 10 s on the same worker (or operation) are one.
-  The incidents have an exact binomial test against the share of the calls. A backend that is away hits many workers at
-  once, and each gets one incident (in simulations, 0.5 % of bursty cases without a hotspot are flagged).
-- *Excess*, for frequent failures, where each block has an incident everywhere: for each block that has failures, those
-  of the worker less those that its share of the calls of the block would get. The sum of the differences is divided by
-  the root of the sum of their squares, which allows for bursts of any size (a sandwich estimator, clusters are blocks).
+- *Incidents*, for rare failures: those within a block on the same worker (or operation) are one. They are compared with
+  those that its calls in these blocks explain. A backend that is away hits many workers in a block, and each gets one
+  incident: such a block says nothing of any of them.
+- *Excess*, for frequent failures, where each block has an incident everywhere: for each block, the failures of the
+  worker less those that its share of the calls of the block would get. The sum of the differences is divided by the
+  root of the sum of their squares, which allows for bursts of any size (a sandwich estimator, clusters are blocks).
+
+A pass makes these tests for each worker and operation, each class of failures and both stretches of time, and a day has
+288 passes. So p is multiplied by the number of tests of the workers, or of the operations (Bonferroni's correction). In
+simulations of 6 hours, none of 285 runs in which all calls fail alike (0.05 to 2 %, also in bursts) shows a hotspot.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from numpy.typing import NDArray
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import Mask, ServedCalls, certain, served
+from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import ERROR, WORKER_LOST, Floats, Ints, PoolHistory
 from pool_monitor.advisor.statistics import binomial_above, normal_tail, wilson
 from pool_monitor.snapshot.advice import Effect
@@ -36,6 +41,8 @@ STRETCHES_S = (1800.0, 9 * 3600.0)
 _P = 1e-3
 _BLOCKS_MIN = 30
 _EXPOSED_MIN = 20
+_NEWTON = 8
+"""Steps of Newton's method: the sum of the expected incidents is right to 2 % then, mostly far better."""
 
 
 class _Hotspot(NamedTuple):
@@ -56,6 +63,15 @@ class _Failures(NamedTuple):
     failed: Mask
 
 
+class _HitBlocks(NamedTuple):
+    """The blocks that have failures. Rows are blocks, columns are subjects."""
+
+    shares: Floats
+    """Of the calls of the block."""
+    failed: NDArray[np.int64]
+    """Failures: where there is one, there is an incident."""
+
+
 def error_hotspot(history: PoolHistory) -> Iterator[Detection]:
     """Yield a detection for each worker or operation that is a hotspot of any class of error, the worst class of each.
 
@@ -68,8 +84,10 @@ def error_hotspot(history: PoolHistory) -> Iterator[Detection]:
             within = calls.where(calls.ended >= history.now - seconds)
             if within.total < CALLS_MIN:
                 continue
-            for error, failed in _classes(history, within):
-                found = _hotspots(_Failures(getattr(within, kind), _blocks(within), failed))
+            classes = list(_classes(history, within))
+            for error, failed in classes:
+                failures = _Failures(getattr(within, kind), _blocks(within), failed)
+                found = _hotspots(failures, len(STRETCHES_S) * len(classes))
                 for spot in found:
                     if spot.subject not in best or spot.p < best[spot.subject][0].p:
                         best[spot.subject] = (spot, error)
@@ -92,7 +110,8 @@ def _classes(history: PoolHistory, calls: ServedCalls) -> Iterator[tuple[str, Ma
         yield "worker_lost", lost
 
 
-def _hotspots(found: _Failures) -> list[_Hotspot]:
+def _hotspots(found: _Failures, tests: int) -> list[_Hotspot]:
+    """Return the subjects that are hotspots, where each of them is tested *tests* times in a pass."""
     total = int(found.failed.sum())
     if total < INCIDENTS_MIN:
         return []
@@ -101,10 +120,10 @@ def _hotspots(found: _Failures) -> list[_Hotspot]:
     subjects = np.flatnonzero(exposed)
     if len(subjects) < 2:
         return []
-    incidents = _incidents(found, count)
     failures = np.bincount(found.subject[found.failed], minlength=count)
-    differences = _differences(found, count)
-    spots = []
+    hit = _hit(found, count)
+    incidents = np.count_nonzero(hit.failed, axis=0)
+    spots, expected = [], None
     for nth in subjects.tolist():
         calls, rest = int(exposed[nth]), len(found.subject) - int(exposed[nth])
         if incidents[nth] < INCIDENTS_MIN or calls < _EXPOSED_MIN or rest < _EXPOSED_MIN:
@@ -113,39 +132,70 @@ def _hotspots(found: _Failures) -> list[_Hotspot]:
         ratio = own / elsewhere if elsewhere else math.inf
         if ratio < RATIO_MIN:
             continue
-        p = _p(int(incidents[nth]), int(incidents.sum()), calls / len(found.subject), differences[:, nth])
+        expected = _expected(hit) if expected is None else expected
+        least = min(_p_incidents(hit, int(incidents[nth]), float(expected[nth])), _p_excess(hit, nth))
+        p = min(1.0, 2 * least * tests * len(subjects))
         if p <= _P:
-            expected = float(incidents.sum()) * calls / len(found.subject)
-            spots.append(_Hotspot(nth, p, int(incidents[nth]), expected, int(failures[nth]), calls, ratio))
+            spots.append(_Hotspot(nth, p, int(incidents[nth]), float(expected[nth]), int(failures[nth]), calls, ratio))
     return spots
 
 
-def _p(incidents: int, total: int, share: float, differences: Floats) -> float:
-    tests = [binomial_above(incidents, total, share) if incidents >= RATIO_MIN * total * share else 1.0]
-    if len(differences) >= _BLOCKS_MIN:
-        spread = math.sqrt(float(differences @ differences))
-        tests.append(normal_tail(float(differences.sum()) / spread) if spread else 1.0)
-    return min(1.0, len(tests) * min(tests))
-
-
-def _incidents(found: _Failures, count: int) -> NDArray[np.int64]:
-    """Incidents by subject: blocks in which it failed. A block right after such a block goes on with the same incident
-    only if it is the same burst, which nobody can know: it counts anew.
-    """
-    cells = np.unique(found.block[found.failed] * count + found.subject[found.failed])
-    return np.asarray(np.bincount(cells % count, minlength=count))
-
-
-def _differences(found: _Failures, count: int) -> Floats:
-    """By block that has failures, and subject: failures less those that its share of the calls would get."""
+def _hit(found: _Failures, count: int) -> _HitBlocks:
     hit, place = np.unique(found.block[found.failed], return_inverse=True)
     inside = np.isin(found.block, hit)
     rows = np.searchsorted(hit, found.block[inside])
     shape = (len(hit), count)
     calls = np.bincount(rows * count + found.subject[inside], minlength=len(hit) * count).reshape(shape)
     failed = np.bincount(place * count + found.subject[found.failed], minlength=len(hit) * count).reshape(shape)
-    expected = failed.sum(axis=1, keepdims=True) * calls / calls.sum(axis=1, keepdims=True)
-    return np.asarray(failed - expected)
+    return _HitBlocks(calls / calls.sum(axis=1, keepdims=True), failed)
+
+
+def _expected(hit: _HitBlocks) -> Floats:
+    """By subject: the incidents that it would have if each block had as many of them as it has, on subjects that are
+    drawn by their shares of its calls, one after the other and none twice.
+
+    The first one is drawn with its share. Of several, a subject is among those drawn with ``1 - exp(-t share)``, with
+    the *t* that makes the sum right (B. Rosen, "Asymptotic theory for successive sampling with varying probabilities
+    without replacement", Annals of Mathematical Statistics 43, 1972). It is found by Newton's method, from below.
+    """
+    drawn = np.count_nonzero(hit.failed, axis=1)
+    several = drawn > 1
+    single = hit.shares[~several].sum(axis=0)
+    if not several.any():
+        return np.asarray(single)
+    shares, wanted = hit.shares[several], drawn[several].astype(np.float64)
+    everybody = wanted >= np.count_nonzero(shares, axis=1)
+    time = wanted.copy()
+    for _ in range(_NEWTON):
+        yield_gil()
+        left = np.exp(-time[:, None] * shares)
+        time += (wanted - (1 - left).sum(axis=1)) / np.maximum((left * shares).sum(axis=1), 1e-9)
+        time[everybody] = wanted[everybody]
+    among = np.where(everybody[:, None], shares > 0, 1 - np.exp(-time[:, None] * shares))
+    return np.asarray(single + among.sum(axis=0))
+
+
+def _p_incidents(hit: _HitBlocks, incidents: int, expected: float) -> float:
+    """The probability of so many incidents. The blocks differ in theirs, and for that the binomial with the mean of
+    them is an upper bound (W. Hoeffding, "On the distribution of the number of successes in independent trials", Annals
+    of Mathematical Statistics 27, 1956).
+    """
+    if incidents < RATIO_MIN * expected:
+        return 1.0
+    return binomial_above(incidents, len(hit.failed), expected / len(hit.failed))
+
+
+def _p_excess(hit: _HitBlocks, subject: int) -> float:
+    """The probability of so many failures more than the share of the calls would get. The spread is at least that of
+    failures which hit any call of their block: blocks that are all alike, as those of an operation with nearly all
+    calls, do not show what the others would get.
+    """
+    if len(hit.failed) < _BLOCKS_MIN:
+        return 1.0
+    share, total = hit.shares[:, subject], hit.failed.sum(axis=1)
+    differences = hit.failed[:, subject] - total * share
+    spread = math.sqrt(max(float(differences @ differences), float(total @ (share * (1 - share)))))
+    return normal_tail(float(differences.sum()) / spread) if spread else 1.0
 
 
 def _detection(

@@ -47,6 +47,8 @@ TAUS_S = (300.0, 600.0, 900.0, 1350.0, 2000.0, 3000.0, 4500.0, 6500.0, 9000.0, 1
 SETTLED_TAUS = 3.0
 """Time constants after which a warm-up is over."""
 _LEANS_Z = 1.64
+_LEANS_RATE = 0.5
+"""The share of the rate of the leaks that are found."""
 _CERTAIN_Z = 5.0
 _CLEAR = 8.0
 _POOL_SHARE = 0.8
@@ -67,7 +69,6 @@ def leak(history: PoolHistory) -> Iterator[Detection]:
     it is the code that leaks, and no worker is special.
     """
     judged: dict[int, _Growth | None] = {}
-    leaning: list[int] = []
     for nth, worker in sorted(history.by_worker.items()):
         if not len(worker.rss):
             continue
@@ -75,12 +76,13 @@ def leak(history: PoolHistory) -> Iterator[Detection]:
         if found is None and _minima(worker, STEPS_S[0], WARM_S) is None:
             continue
         judged[nth] = found
-        if found is not None or _leans(worker):
-            leaning.append(nth)
     leaks = {nth: found for nth, found in judged.items() if found is not None}
-    if leaks and len(judged) >= 2 and len(leaning) >= _POOL_SHARE * len(judged):
-        yield _detection(history, f"pool {history.pool}", leaks)
-        return
+    if leaks and len(judged) >= 2:
+        least = _LEANS_RATE * float(np.median([found.slope.value for found in leaks.values()]))
+        leaning = [nth for nth in judged if nth in leaks or _leans(history.by_worker[nth], least)]
+        if len(leaning) >= _POOL_SHARE * len(judged):
+            yield _detection(history, f"pool {history.pool}", leaks)
+            return
     for nth, found in leaks.items():
         yield _detection(history, f"worker {history.workers[nth]}", {nth: found})
 
@@ -192,8 +194,12 @@ def _left(shape: Floats, values: Floats) -> tuple[float, float]:
     return float(rest @ rest), float(weights[-1])
 
 
-def _leans(worker: WorkerHistory) -> bool:
-    """Whether the memory grows by less strict tests: enough to say that a leak of others is not theirs alone."""
+def _leans(worker: WorkerHistory, least: float) -> bool:
+    """Whether the memory grows by less strict tests: enough to say that a leak of others is not theirs alone.
+
+    In the latest half it must not be slower than *least* bytes per second for certain. The rest of a warm-up grows as
+    well, for hours, but ever more slowly: a worker whose code leaks as that of the others does not fall behind them.
+    """
     found = _minima(worker, STEPS_S[0], WARM_S)
     if found is None:
         return False
@@ -201,7 +207,10 @@ def _leans(worker: WorkerHistory) -> bool:
     statistic, deviation = mann_kendall(values)
     if deviation <= 0 or (statistic - 1) / deviation <= _LEANS_Z:
         return False
-    return theil_sen(times, values, deviation).low > MEMORY.floor_hour / 3600 / 4
+    if theil_sen(times, values, deviation).low <= MEMORY.floor_hour / 3600 / 4:
+        return False
+    times, values = times[len(times) // 2 :], values[len(values) // 2 :]
+    return theil_sen(times, values, mann_kendall(values)[1]).high >= least
 
 
 def _detection(history: PoolHistory, subject: str, leaks: dict[int, _Growth]) -> Detection:

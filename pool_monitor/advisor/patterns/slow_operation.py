@@ -6,6 +6,9 @@ Whitney); the shift is that of Hodges and Lehmann, on logarithms: a factor. A mi
 language models, is compared with itself, and a change of the mix of operations does not matter, since each is compared
 alone.
 
+What is told has to go on (`_lasts`), and to be new: a return from unusual times, or from those of the first minutes, is
+not slowness (`former_times`).
+
 What makes every call slower is no fault of an operation: where the host, the loop or the processors explain it
 (`extracts.host_cause`), an operation is told only if it slowed by far more than the others. Where nothing explains that
 all of several operations are slower, the finding is about the pool. One slow worker (``imbalance``) is left out: most
@@ -23,14 +26,17 @@ from numpy.typing import NDArray
 
 from pool_monitor.advisor.detection import Detection
 from pool_monitor.advisor.extracts import (
+    YOUNG_S,
     ServedCalls,
     certain,
     host_cause,
+    is_shifted,
     say_seconds,
     served,
     settled_before,
     times_longer,
 )
+from pool_monitor.advisor.former_times import FORMER_S, former_stretches, is_new, level_of, of_day
 from pool_monitor.advisor.gil_pauses import yield_gil
 from pool_monitor.advisor.history import ERROR, OK, Floats, OperationHistory, PoolHistory, service_bounds
 from pool_monitor.advisor.statistics import Estimate, binomial_above, mann_whitney, wilson
@@ -51,7 +57,6 @@ TAIL_RATIO = 0.01
 SPECIAL = 1.2
 """An operation is slower by itself if its factor is this many times that of the others."""
 _P, _TAIL_P = 1e-4, 1e-6
-_DAY_S = 86_400.0
 _VALUES = 4_000
 _CHANGE_Z = 4.5
 _AFTER_MIN = 50  # calls
@@ -141,9 +146,8 @@ class _Past(NamedTuple):
         """The histogram of the calls before *start*: the same hour of the days before, if they are known, or else all
         hours. The calls since then are taken off; the buffer has them all.
         """
-        counts, age = self.operation.counts.astype(np.int64), self.now - self.operation.hours
-        of_day = np.abs((age + _DAY_S / 2) % _DAY_S - _DAY_S / 2) <= 5400.0
-        same = counts[of_day & (age > _DAY_S / 2)].sum(axis=0)
+        counts = self.operation.counts.astype(np.int64)
+        same = counts[of_day(self.operation, self.now)].sum(axis=0)
         if int(same.sum()) >= CALLS_MIN:
             return np.asarray(same)
         first = int(np.searchsorted(self.calls.ended, start))
@@ -182,12 +186,15 @@ def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch
     if past.changed < start and int((earlier := past.counts(past.changed)).sum()) >= CALLS_MIN:
         counts = earlier
     total = int(counts.sum())
-    old, new = values_of(counts), np.sort(now.service)
+    old, new = _values_of(counts), np.sort(now.service)
     compared = mann_whitney(old, new)
     ratio = times_longer(old, new) if compared.z > 0 else Estimate(1.0, 1.0, 1.0)
     slower = compared.z > 0 and _by_most_workers(now, float(np.median(old)) * math.sqrt(max(ratio.value, 1.0)))
     tail, limit, tail_p = _tail(counts, now)
-    return _Shift(
+    known = min(start, past.changed) - history.since >= YOUNG_S + FORMER_S
+    if tail is not None and not (known and _in_both_halves(now.started, now.service > limit)):
+        tail, tail_p = None, 1.0
+    shift = _Shift(
         operation=nth,
         start=start,
         ratio=ratio if slower else Estimate(1.0, 1.0, 1.0),
@@ -201,6 +208,29 @@ def _over(history: PoolHistory, now: ServedCalls, nth: int, past: _Past, stretch
         tail_p=tail_p,
         limit=limit,
     )
+    if _is_slower(shift) and not (_lasts(now, old, shift) and _is_new(history, past, now, shift)):
+        return shift._replace(ratio=Estimate(1.0, 1.0, 1.0), p=1.0, tail=None, tail_p=1.0)
+    return shift
+
+
+def _lasts(now: ServedCalls, old: Floats, shift: _Shift) -> bool:
+    """Whether the calls of the last five minutes are slower by half as much, or more. It takes 200 of them, or those of
+    a quarter of the stretch, but 50 at least.
+    """
+    started = np.sort(now.started)
+    quarter = started[-1] - (started[-1] - started[0]) / 4
+    since = min(started[-1] - STRETCHES_S[0], started[-min(CALLS_MIN, len(started))])
+    recent = now.service[now.started >= min(max(quarter, since), started[-_AFTER_MIN])]
+    logs = [np.log(np.maximum(np.sort(side), 1e-7)) for side in (old, recent)]
+    return is_shifted(logs[0], logs[1], math.log(shift.ratio.value) / 2)
+
+
+def _is_new(history: PoolHistory, past: _Past, now: ServedCalls, shift: _Shift) -> bool:
+    """Whether the operation was hardly ever as slow before, as it is after an hour in which it was quick."""
+    until = min(shift.start, past.changed)
+    former = former_stretches(past.operation, past.calls, history.since, until, history.now)
+    lasted = 0.0 if past.changed <= shift.start else history.now - until
+    return is_new(former, level_of(now.service), math.log(shift.ratio.value), lasted)
 
 
 def _changed(own: ServedCalls) -> float:
@@ -229,7 +259,7 @@ def _changed(own: ServedCalls) -> float:
     return float(own.started[order[before[best]]]) if z[best] >= _CHANGE_Z else math.inf
 
 
-def values_of(counts: NDArray[np.int64]) -> Floats:
+def _values_of(counts: NDArray[np.int64]) -> Floats:
     """Return values that have the histogram *counts*: at most 4,000, spread evenly within each class."""
     bounds = service_bounds()
     total = int(counts.sum())
@@ -271,6 +301,12 @@ def _tail(counts: NDArray[np.int64], now: ServedCalls) -> tuple[Estimate | None,
     if p > _TAIL_P or share.low < TAIL_RATIO or not spread:
         return None, limit, 1.0
     return share, limit, p
+
+
+def _in_both_halves(started: Floats, slow: NDArray[np.bool_]) -> bool:
+    """Whether the slow calls go on: a quarter of them in each half of the time. A few bad minutes are no new tail."""
+    late = started[slow] > (float(started.min()) + float(started.max())) / 2
+    return bool(0.25 <= late.mean() <= 0.75)
 
 
 # -- telling ----------------------------------------------------------------------------------------------------------
