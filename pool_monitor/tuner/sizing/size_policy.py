@@ -50,13 +50,10 @@ class SizePolicy:
         self._processors = caps.Processors()
         self._now: float | None = None
         self._usual = 0.0
-        self._called = False
-        """Whether a call was ever seen."""
 
     def decide(self, observation: Observation) -> int | None:
         """Return the size that the pool should have; None: leave it. Always in the range of the observation."""
         seen = observation
-        self._called = self._called or bool(seen.arrivals or seen.waiting or seen.busy or seen.ended or seen.refused)
         interval = self._interval(seen)
         if interval is None:
             self.why = "the observation cannot be used: the size is kept"
@@ -114,7 +111,9 @@ class SizePolicy:
 
     def _choose(self, seen: Observation, service: float | None) -> int | None:
         if service is None:
-            return self._unused(seen)
+            self.needed = None
+            self.why = "no call has ended yet"
+            return None
         target = seen.wait_target or service
         target = max(target, _LEAST_TARGET_S)
         rate = self._forecast.rate(seen.cold_start + AHEAD_S)
@@ -147,16 +146,6 @@ class SizePolicy:
                 because += f"; a larger size is kept for {hold} at first, and if it is less than a tenth too large"
         self.why = because
         return size
-
-    def _unused(self, seen: Observation) -> int | None:
-        """Return the size of a pool of which no call has ended: the lowest if none has come either."""
-        self.needed = None
-        if self._called:
-            self.why = "no call has ended yet"
-            return None
-        self.why = "no call has come yet"
-        size = self._stepping.step(seen.now, seen.size, seen.low, seen.cold_start)
-        return min(max(size, seen.low), seen.high)
 
     def _bounded(self, seen: Observation, need: int, because: str) -> tuple[int, str]:
         """Return *need* within all bounds. `ceiling` is the lowest of those that were measured."""
