@@ -15,6 +15,7 @@ from pool_monitor import events, telemetry
 from pool_monitor.advisor.bucket_ring import BucketRing
 from pool_monitor.advisor.call_ring import CallRing, joined
 from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS, service_bounds
+from pool_monitor.advisor.host_journal import POOL_READING_S, HostJournal
 from pool_monitor.advisor.journal import Journal, calls_of_each
 from pool_monitor.advisor.numbering import OTHER
 from pool_monitor.advisor.pool_journal import BUFFER, BYTES, MANY
@@ -445,6 +446,54 @@ def test_an_observation_knows_what_was_measured_of_workers(watched: Watched) -> 
     seen = observer.observe(watched.view(), low=1, high=9)
     assert (seen.cold_start, seen.worker_memory) == (3.0, 50)
     assert seen.cpu_fraction == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "used", "left"),
+    [
+        (None, {"text": 3.0}, None),
+        (8.0, {}, 8.0),
+        (8.0, {"text": 7.5}, 8.0),
+        (8.0, {"text": 3.0, "video": 1.0}, 7.0),
+        (8.0, {"text": 1.0, "video": 7.5}, 4.0),
+        (9.0, {"video": 6.0, "audio": 6.0}, 3.0),
+    ],
+)
+def test_a_pool_may_use_the_processors_that_others_leave_and_an_equal_part(
+    cpus: float | None, used: dict[str, float], left: float | None
+) -> None:
+    host = HostJournal()
+    host.cpus = cpus
+    for pool, share in used.items():
+        host.note_pool(0.0, pool, share)
+    assert host.cpus_left(1.0, "text") == left
+    assert host.cpus_left(POOL_READING_S + 1.0, "text") == cpus, "a pool that is gone uses none"
+
+
+def test_pools_that_could_use_all_processors_share_them() -> None:
+    host, sizes = HostJournal(), {"text": 16, "video": 1}
+    host.cpus = 8.0
+    for second in range(20):
+        for pool, size in sizes.items():
+            host.note_pool(second, pool, min(size, 8.0))
+        for pool in sizes:
+            left = host.cpus_left(second, pool)
+            assert left is not None
+            sizes[pool] = int(left)
+    assert sizes == {"text": 4, "video": 4}
+
+
+def test_an_observation_counts_the_processors_that_the_workers_of_a_pool_use(watched: Watched) -> None:
+    about = {"pool": "text", "pool_instance": "one", "worker": "text-0", "pid": 7, "monitor": "m"}
+    events.RESOURCE_HOST.event.emit(
+        {"cpus": 4, "cpu_ratio": 0.5, "memory_total": 100, "memory_used": 30}, {"monitor": "m"}
+    )
+    observer = Observer(watched.journal, "text")
+    for second in range(80):
+        events.RESOURCE_WORKER.event.emit({"cpu_duration": second * S // 4}, about)
+        watched.pass_time(1)
+    assert observer.observe(watched.view(), low=1, high=9).cpus == 4
+    assert watched.journal.host.cpus_left(watched.journal.now(), "video") == pytest.approx(3.75)
 
 
 def test_memory_that_workers_will_take_who_start_now_is_not_free(watched: Watched) -> None:

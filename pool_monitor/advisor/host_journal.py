@@ -16,6 +16,8 @@ LAGS = 2000
 """Samples of the loop's lag that are kept of one bucket; one more leaves out the sample."""
 READING_S = 30.0
 """For how long a reading of a process counts, if no new one comes."""
+POOL_READING_S = 60.0
+"""And for how long what a pool uses."""
 PROCESSES = 1024
 """Processes whose share of the processors is kept."""
 
@@ -41,6 +43,7 @@ class HostJournal:
         self.throttled_known = False
         self._lags: list[float] = []  # of one bucket, sorted
         self._lag_bucket: int | None = None
+        self._pools: dict[str, _Reading] = {}
         self._own: dict[object, _Reading] = {}
         self._own_total = 0.0
         self._own_until = -math.inf  # when the total has to be computed again
@@ -71,6 +74,20 @@ class HostJournal:
         if process in self._own or len(self._own) < PROCESSES:
             self._own[process] = _Reading(at + READING_S, cpus)
             self._own_until = -math.inf
+
+    def note_pool(self, at: float, pool: str, cpus: float) -> None:
+        """Take how many processors the workers of *pool* use on the average of some time."""
+        self._pools[pool] = _Reading(at + POOL_READING_S, cpus)
+
+    def cpus_left(self, now: float, pool: str) -> float | None:
+        """The processors that *pool* may use: those that no other pool uses, but at least an equal part of all. So
+        pools that each could use all of them come to an equal part each. None: it is not known how many there are.
+        """
+        if self.cpus is None:
+            return None
+        self._pools = {name: reading for name, reading in self._pools.items() if reading.until > now}
+        others = [reading.cpus for name, reading in self._pools.items() if name != pool]
+        return max(self.cpus - sum(others), self.cpus / (1 + len(others)))
 
     def tick(self, now: float) -> None:
         """Sum up what our processes use."""

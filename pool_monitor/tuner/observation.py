@@ -53,7 +53,7 @@ class Observation(NamedTuple):
     cold_start: float
     """Seconds from the wish for a worker until it is ready, as last measured or expected."""
     cpus: float | None
-    """Processors that the pool may use; None: not known."""
+    """Processors that the pool may use: those that other pools of the service leave; None: not known."""
     cpu_fraction: float | None
     """Processor-seconds per busy second of a worker; None: not known."""
     worker_memory: int | None

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.advisor.history import ERROR, TIMEOUT, Calls
+from pool_monitor.advisor.history import BUCKET_S, ERROR, TIMEOUT, Calls
 from pool_monitor.advisor.journal import Journal
 from pool_monitor.snapshot import PoolView
 from pool_monitor.tuner.observation import EndedCall, Observation
@@ -23,6 +23,8 @@ CALLS_MAX = 5000
 """Most calls per second of the interval that an observation has: the latest."""
 CPU_BUCKETS = 60
 """Rows of 10 s that the processor-seconds per busy second are taken from: ten minutes."""
+USED_BUCKETS = 6
+"""The latest of them, which the processors that are used now are taken from."""
 BUSY_MIN_S = 10.0
 """Seconds on calls below which the processor-seconds per busy second are not known."""
 
@@ -83,8 +85,8 @@ class Observer:
             calls=_calls(columns, kept),
             wait_target=WAIT_TARGET_S if target is None or not target > 0 else target,
             cold_start=cold_start if measured is None else measured,
-            cpus=journal.host.cpus,
             cpu_fraction=self._fraction(now),
+            cpus=journal.host.cpus_left(now, pool.pool),
             worker_memory=None if worker is None else int(worker),
             memory_free=None if free is None else int(free),
             crash_loops=view.crash_loops,
@@ -93,7 +95,7 @@ class Observer:
         )
 
     def _fraction(self, now: float) -> float | None:
-        """Processor-seconds per busy second, computed again every 10 s."""
+        """Processor-seconds per busy second, computed again every 10 s. So are the processors that the pool uses."""
         if now - self._cpu_at >= self._pool.buckets.seconds:
             self._cpu_at = now
             _numbers, columns = self._pool.columns(now, CPU_BUCKETS)
@@ -101,6 +103,8 @@ class Observer:
             measured = ~np.isnan(cpu)
             seconds = float(busy[measured].sum())
             self._cpu_fraction = float(cpu[measured].sum()) / seconds if seconds >= BUSY_MIN_S else None
+            if measured[-USED_BUCKETS:].any():
+                self._journal.host.note_pool(now, self._pool.pool, float(np.nanmean(cpu[-USED_BUCKETS:])) / BUCKET_S)
         return self._cpu_fraction
 
 
