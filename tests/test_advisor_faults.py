@@ -290,6 +290,17 @@ def test_bounded_memory_is_no_leak(shape: dict[str, Any], seed: int, hours: floa
     assert leaks({0: memory_of(seed, hours, **shape)}) == []
 
 
+@pytest.mark.parametrize(("seed", "hours"), [(97, 6.5), (285, 7.25), (285, 9.0), (331, 6.5), (339, 6.5), (383, 8.5)])
+def test_memory_that_has_grown_for_a_moment_is_no_leak(seed: int, hours: float) -> None:
+    memory = memory_of(seed, hours, ar=0.995, noise=10e6)  # it swings for half an hour, and these look most like a leak
+    assert leaks({0: memory}) == []
+
+
+@pytest.mark.parametrize(("hours", "found"), [(6.5, []), (7.5, ["worker text-0"])])
+def test_leak_that_is_only_likely_is_told_an_hour_later(hours: float, found: list[str]) -> None:
+    assert subjects(leaks({0: memory_of(2, hours, ar=0.9, noise=3e6, leak=3e6)})) == found
+
+
 @pytest.mark.parametrize("shape", BOUNDED.values(), ids=BOUNDED.keys())
 def test_leak_is_found_beneath_what_is_bounded(shape: dict[str, Any]) -> None:
     found = one(leaks({0: memory_of(1, 14, **shape), 1: memory_of(2, 14, leak=12e6, **shape), 2: memory_of(3, 14)}))
