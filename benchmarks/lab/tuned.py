@@ -27,7 +27,8 @@ class Tuned:
         """Attach what watches the pool."""
         self._watch = Watch(simulator, self._config.wait_target)
         self._watch.attach()
-        self.core = TunerCore(self._config, killed=lambda: False)
+        # A policy takes no time on the clock of a run: what it does must not depend on the machine.
+        self.core = TunerCore(self._config, killed=lambda: False, timer=lambda: 0.0)
 
     def tunables(self, simulator: Simulator) -> Sequence[Tunable]:
         """What the tuner may change."""

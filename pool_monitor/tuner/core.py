@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import get_args
 
@@ -52,8 +53,11 @@ class TunerCore:
         pace: Pace | None = None,
         killed: Callable[[], bool] = is_killed,
         new_id: Callable[[], str] = lambda: secrets.token_hex(4),
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """*policies* makes the policy of a pool, by its name; *rows* is what was stored, by table and key."""
+        """*policies* makes the policy of a pool, by its name; *rows* is what was stored, by table and key; *timer*
+        tells how many seconds a policy takes.
+        """
         stored = rows or {}
         about = {"monitor": monitor, "service": service}
         times = pace or Pace(propose=Pace().propose * min(1.0, config.interval))
@@ -63,7 +67,7 @@ class TunerCore:
         self._runner = TrialRunner(memory)
         self._proposer = Proposer(memory)
         self._starter = Starter(memory, self._runner)
-        self._scaler = Scaler(memory, self._proposer, self._runner, policies, stored.get(TUNING, {}))
+        self._scaler = Scaler(memory, self._proposer, self._runner, policies, stored.get(TUNING, {}), timer)
         self._skew: float | None = None
         """Wall clock minus monotonic clock, at the step before."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from math import ceil, floor, isfinite
 
@@ -88,7 +87,7 @@ class Scaler:
         runner: TrialRunner,
         policies: Callable[[str], Policy] | None,
         rows: Mapping[str, bytes],
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float],
     ) -> None:
         """*policies* makes the policy of a pool; None: the one of the configuration. *rows* is what the season had."""
         self._memory, self._proposer, self._runner = memory, proposer, runner
