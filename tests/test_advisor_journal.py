@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from pool_monitor.advisor.history import CALLS, OPERATIONS, WORKERS, service_bou
 from pool_monitor.advisor.host_journal import POOL_READING_S, HostJournal
 from pool_monitor.advisor.journal import Journal, calls_of_each
 from pool_monitor.advisor.numbering import OTHER
+from pool_monitor.advisor.operation_journal import OperationJournal
 from pool_monitor.advisor.pool_journal import BUFFER, BYTES, MANY
 from pool_monitor.clock import ManualClock, SystemClock
 from pool_monitor.errors import PoolSaturated
@@ -280,6 +282,15 @@ def test_names_beyond_the_limits_count_as_one(watched: Watched) -> None:
     assert len(history.workers) == WORKERS
     assert history.operations[-1] == history.workers[-1] == OTHER
     assert history.by_operation[OPERATIONS - 1].counts.sum() == 21
+
+
+def test_the_level_of_very_many_calls_is_right_after_their_hour() -> None:
+    journal, one = OperationJournal(), np.ones(1)
+    for ended in (600.0, 4200.0):
+        zero, weight = np.zeros(1, np.int32), 6e7 * one  # 100,000 calls per second, of 0.1 ms each
+        journal.add(ended * one, zero, zero, 1e-4 * one, 1e-4 * one, weight)
+    levels = journal.taken(4300.0)()[0].span_levels
+    assert levels[~np.isnan(levels)] == pytest.approx([math.log(1e-4)] * 2, abs=0.01)
 
 
 def test_memory_is_bounded_whatever_the_names_and_the_time(watched: Watched) -> None:

@@ -36,9 +36,10 @@ _CLASSES = len(_BOUNDS) + 1
 _TIMED_OUT, _FAILED = _CLASSES, _CLASSES + 1  # columns after those of the classes
 _PARTS = int(HOUR_S / SPAN_S)
 _PART_CALLS = _CLASSES + 2  # then, for each ten minutes of the hour, the calls in the classes, and
-_PART_LOGS = _PART_CALLS + _PARTS  # the sum of the logarithms of their microseconds, in 64ths: it fits into 32 bits
+_PART_LOGS = _PART_CALLS + _PARTS  # the sum of the logarithms of their microseconds: in 64ths
 _COLUMNS = _PART_LOGS + _PARTS
 _LOG_UNIT = 1 / 64
+_MEAN_UNIT = _LOG_UNIT / 2**16  # of the means of rows that are closed
 _LOG_OF_SECOND = math.log(1e6)
 BYTES = OPERATION_HOURS * (_COLUMNS * 4 + 200) + OPERATIONS * (_COLUMNS * 8 + TIMEOUTS * 32 + 600)
 """Most bytes of an `OperationJournal`."""
@@ -123,11 +124,18 @@ class OperationJournal:
         if hour <= self._hour:
             return
         for number in np.flatnonzero(self._now.any(axis=1)).tolist():
-            self._rows[self._hour, number] = self._now[number].astype(np.uint32)
+            self._rows[self._hour, number] = _closed(self._now[number])
         self._now[:] = 0
         self._hour = hour
         while self._rows and (len(self._rows) > OPERATION_HOURS or next(iter(self._rows))[0] <= hour - HOURS):
             self._rows.popitem(last=False)
+
+
+def _closed(hour: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return the row of an hour with means instead of sums of the logarithms: a sum may not fit into 32 bits."""
+    row, calls = hour.copy(), hour[_PART_CALLS:_PART_LOGS]
+    row[_PART_LOGS:] = np.rint(row[_PART_LOGS:] / np.maximum(calls, 1) * 2**16)
+    return row.astype(np.uint32)
 
 
 _Rows = list[tuple[tuple[int, int], NDArray[np.uint32]]]
@@ -143,15 +151,14 @@ def _histories(
         counts.setdefault(number, []).append(row.astype(np.int64))
     for number in np.flatnonzero(going_on.any(axis=1)).tolist():
         hours.setdefault(number, []).append(hour)
-        counts.setdefault(number, []).append(going_on[number])
+        counts.setdefault(number, []).append(_closed(going_on[number]).astype(np.int64))
     return {number: _history(hours[number], counts[number], timeouts.get(number, ())) for number in sorted(hours)}
 
 
 def _history(hours: list[int], counts: list[NDArray[np.int64]], timeouts: Sequence[float]) -> OperationHistory:
     table = np.stack(counts)
     calls = table[:, _PART_CALLS:_PART_LOGS].astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        levels = table[:, _PART_LOGS:] * _LOG_UNIT / calls - _LOG_OF_SECOND
+    levels = np.where(calls > 0, table[:, _PART_LOGS:] * _MEAN_UNIT - _LOG_OF_SECOND, np.nan)
     return OperationHistory(
         hours=np.array(hours, np.float64) * HOUR_S,
         counts=table[:, :_CLASSES],
