@@ -7,8 +7,8 @@ memory shows a warm-up, it begins after three of its time constants instead if t
 line by Akaike's criterion.
 
 A pass every five minutes looks at nearly the same memory again and again, and noise that swings for hours looks like
-growth at some moment. So the rise must stand out, too (`_Bounds`), and where it does so only just, it must have done so
-an hour before. In nine hours the test flags none of 3,600 series without a leak whose noise swings for 8, 17 or 33
+growth at some moment. So the rise must stand out, too (`_Clearness`), and where it does so only just, it must have done
+so an hour before. In nine hours the test flags none of 3,600 series without a leak whose noise swings for 8, 17 or 33
 minutes, 0.2 % where it swings for 55, and 0.7 % where it swings for 83.
 """
 
@@ -55,16 +55,20 @@ _DAY_S = 86_400.0
 _GIB, _MIB = 1024.0**3, 1024.0**2
 
 
-class _Bounds(NamedTuple):
-    """By how much a rise must stand out, by one of them."""
+class _Clearness(NamedTuple):
+    """By how much a rise stands out."""
 
     rise: float
     """Robust deviations from the straight line."""
     z: float
     """Standard errors of a slope with correlated noise. They are of 20 values: of many, fewer would do."""
 
+    def reaches(self, bound: _Clearness) -> bool:
+        """Whether one of them is as large as in *bound*."""
+        return self.rise >= bound.rise or self.z >= bound.z
 
-_SURE, _LIKELY = _Bounds(12.0, 10.0), _Bounds(8.0, 7.0)
+
+_SURE, _LIKELY = _Clearness(12.0, 10.0), _Clearness(8.0, 7.0)
 
 
 class _Growth(NamedTuple):
@@ -119,21 +123,25 @@ def _tested(worker: WorkerHistory, step: float, skip: float) -> _Growth | None:
     if found is None:
         return None
     times, values = found
-    slope = _sure(times, values, _SURE)
+    slope = growth(times, values, MEMORY)
     if slope is None:
-        kept = len(times) - round(HELD_S / step)
-        slope = _sure(times, values, _LIKELY)
-        if slope is None or kept < SMALLEST or _sure(times[:kept], values[:kept], _LIKELY) is None:
-            return None
+        return None
+    clear = _Clearness(_rise(times, values, slope), _z(times, values))
+    if not clear.reaches(_SURE) and not (
+        clear.reaches(_LIKELY) and _was_likely(times, values, len(times) - round(HELD_S / step))
+    ):
+        return None
     statistic, deviation = mann_kendall(without_jump(values, MEMORY.grain))
     return _Growth(slope, (statistic - 1) / deviation, len(values), float(values[-1]))
 
 
-def _sure(times: Floats, values: Floats, bounds: _Bounds) -> Slope | None:
+def _was_likely(times: Floats, values: Floats, count: int) -> bool:
+    """Whether the first *count* minima show a leak that is likely."""
+    if count < SMALLEST:
+        return False
+    times, values = times[:count], values[:count]
     slope = growth(times, values, MEMORY)
-    if slope is None or not (_rise(times, values, slope) >= bounds.rise or _z(times, values) >= bounds.z):
-        return None
-    return slope
+    return slope is not None and _Clearness(_rise(times, values, slope), _z(times, values)).reaches(_LIKELY)
 
 
 def _rise(times: Floats, values: Floats, slope: Slope) -> float:
