@@ -65,6 +65,7 @@ class Observer:
         completed = pool.completed - self._completed
         self._at, self._arrived, self._refused, self._completed = now, pool.arrived, pool.refused, pool.completed
         kept = _ended(columns, interval)
+        self._measure_processors(now)
         measured = pool.cold_start
         target = pool.wait_target if wait_target is None else wait_target
         free = journal.memory_left() if memory_free is None else memory_free
@@ -85,8 +86,8 @@ class Observer:
             calls=_calls(columns, kept),
             wait_target=WAIT_TARGET_S if target is None or not target > 0 else target,
             cold_start=cold_start if measured is None else measured,
-            cpu_fraction=self._fraction(now),
             cpus=journal.host.cpus_left(now, pool.pool),
+            cpu_fraction=self._cpu_fraction,
             worker_memory=None if worker is None else int(worker),
             memory_free=None if free is None else int(free),
             crash_loops=view.crash_loops,
@@ -94,8 +95,8 @@ class Observer:
             ended=max(len(kept), completed - refused),
         )
 
-    def _fraction(self, now: float) -> float | None:
-        """Processor-seconds per busy second, computed again every 10 s. So are the processors that the pool uses."""
+    def _measure_processors(self, now: float) -> None:
+        """Compute again, every 10 s, the processor-seconds per busy second, and the processors that the pool uses."""
         if now - self._cpu_at >= self._pool.buckets.seconds:
             self._cpu_at = now
             _numbers, columns = self._pool.columns(now, CPU_BUCKETS)
@@ -105,7 +106,6 @@ class Observer:
             self._cpu_fraction = float(cpu[measured].sum()) / seconds if seconds >= BUSY_MIN_S else None
             if measured[-USED_BUCKETS:].any():
                 self._journal.host.note_pool(now, self._pool.pool, float(np.nanmean(cpu[-USED_BUCKETS:])) / BUCKET_S)
-        return self._cpu_fraction
 
 
 class EndedCalls(Sequence[EndedCall]):
