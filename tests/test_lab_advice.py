@@ -104,7 +104,7 @@ def test_a_verdict_is_written_as_lists_of_patterns_and_subjects() -> None:
 
 
 def test_a_short_quiet_scenario_brings_silence() -> None:
-    assert [one.found for one in each([labelled([], [])], [1, 2], number=0)] == [(), ()]
+    assert [one.found for one in each([labelled([], [])], [1, 2], processes=0)] == [(), ()]
 
 
 @pytest.mark.parametrize(

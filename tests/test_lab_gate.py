@@ -46,8 +46,8 @@ def test_the_same_seed_gives_the_same_run():
 
 
 _IDLE = """
-from benchmarks.lab.processes import processes
-with processes(2) as pool:
+from benchmarks.lab.processes import executor
+with executor(2) as pool:
     print(list(pool.map(abs, [1, 2])), flush=True)
     input()
 """

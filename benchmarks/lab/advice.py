@@ -13,7 +13,7 @@ from typing import get_args
 from benchmarks import tables
 from benchmarks.lab.advised import Subject, Verdict, advised
 from benchmarks.lab.options import check_output, seeds_of
-from benchmarks.lab.processes import processes
+from benchmarks.lab.processes import executor
 from benchmarks.lab.scenario import ADVICE, Scenario, ScenarioError, load
 from benchmarks.tables import Table
 from pool_monitor.errors import ConfigError
@@ -61,13 +61,13 @@ def _chosen(scenarios: list[Scenario], only: str | None) -> list[Scenario]:
     return chosen
 
 
-def each(scenarios: Sequence[Scenario], seeds: Iterable[int], number: int | None = None) -> Iterator[Verdict]:
-    """Play all, the longest first, and yield each verdict as it comes. In this process if *number* is 0."""
+def each(scenarios: Sequence[Scenario], seeds: Iterable[int], processes: int | None = None) -> Iterator[Verdict]:
+    """Play all, the longest first, and yield each verdict as it comes. In this process if *processes* is 0."""
     jobs = [(scenario, seed) for scenario in sorted(scenarios, key=_length, reverse=True) for seed in seeds]
-    if number == 0:
+    if processes == 0:
         yield from (advised(*job) for job in jobs)
         return
-    with processes(number) as pool:
+    with executor(processes) as pool:
         for future in as_completed([pool.submit(advised, *job) for job in jobs]):
             yield future.result()
 

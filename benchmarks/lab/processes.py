@@ -8,10 +8,10 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 
 
-def processes(number: int | None = None) -> ProcessPoolExecutor:
-    """Return *number* processes, or one for each processor. They end with this one, however it ends."""
+def executor(processes: int | None = None) -> ProcessPoolExecutor:
+    """Return an executor with so many processes, or one for each processor. They end with this one, however it ends."""
     return ProcessPoolExecutor(
-        number or os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        processes or os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
     )
 
 

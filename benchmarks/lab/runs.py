@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.lab.controllers import HPA_FAST, HPA_UTIL, Fixed, Hpa, Oracle, RayServe
-from benchmarks.lab.processes import processes
+from benchmarks.lab.processes import executor
 from benchmarks.lab.scenario import Scenario
 from benchmarks.lab.simulator import Outcome, PolicyFailed, run
 from benchmarks.lab.tuned import Tuned
@@ -114,7 +114,7 @@ def _oracle(scenario: Scenario, seed: int) -> Oracle:
 
 
 def each(
-    scenarios: Sequence[Scenario], controllers: Sequence[str], seeds: Iterable[int], number: int | None = None
+    scenarios: Sequence[Scenario], controllers: Sequence[str], seeds: Iterable[int], processes: int | None = None
 ) -> Iterator[Score]:
     """Do all runs and yield each as it ends. The fixed size is tried once the tuner has ended: it costs the same."""
     first = [TUNER, *controllers] if FIXED in controllers and TUNER not in controllers else list(controllers)
@@ -125,7 +125,7 @@ def each(
         for controller in sorted(first, key=lambda name: name != TUNER)
         if controller != FIXED
     ]
-    with processes(number) as pool:
+    with executor(processes) as pool:
         waiting = {pool.submit(scored, job): job for job in jobs}
         while waiting:
             for future in as_completed(list(waiting)):
